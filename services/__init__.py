@@ -1,0 +1,1 @@
+"""The services. None imports another: they know each other by subject and message only."""

@@ -1,0 +1,609 @@
+"""Every message on the bus that is not raw audio: one pydantic model each, in this one file.
+
+Commands are imperative and have one handler, which answers; events are in the past tense and have
+any number of readers.  Unknown fields are ignored on reading, so that a newer service can add one.
+Each model carries an example, which is tested and printed in docs/messages.md.
+
+Fields of type `Private` hold what a caller said, dialled or is called.  They travel on the bus and
+into the call's story, and never into a log line.
+
+Pure: no I/O.
+"""
+
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
+
+from shared.audio import FormatName
+
+#: A caller's words, digits or number.  Tested: every such field is marked in the JSON schema.
+Private = Annotated[str, Field(json_schema_extra={"private": True})]
+
+CallId = Annotated[str, Field(pattern=r"^(CA|BR)[0-9a-f]{32}$")]
+Milliseconds = Annotated[int, Field(ge=0)]
+Epoch = Annotated[int, Field(ge=1, description="counts the owners of a call")]
+Leg = Annotated[int, Field(ge=1, description="counts the phone sockets of a call")]
+
+_CALL = "CA0123456789abcdef0123456789abcdef"
+_AT = "2026-11-22T10:00:00.000Z"
+
+
+def _example(**fields: Any) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": [fields]})
+
+
+class Message(BaseModel):
+    """Base of all messages: immutable, tolerant of unknown fields."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    def encode(self) -> bytes:
+        """UTF-8 JSON.  None is written too: null can mean something else than the default."""
+        return self.model_dump_json().encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Raises pydantic's `ValidationError` when `data` is not such a message."""
+        return cls.model_validate_json(data)
+
+
+# --- calls.offer ---------------------------------------------------------------------------------
+
+
+class Offer(Message):
+    """`calls.offer`: take this call.  One worker claims the call and answers at once."""
+
+    model_config = _example(
+        call=_CALL,
+        caller="+15557778888",
+        dialled="+15551230000",
+        direction="inbound",
+        gateway="gw-1",
+        audio="pcmu",
+    )
+
+    call: CallId
+    caller: Private = Field(default="", max_length=256)
+    dialled: str = Field(default="", max_length=256, description="chooses the agent")
+    direction: Literal["inbound", "outbound", "browser"] = "inbound"
+    gateway: str = Field(max_length=64)
+    audio: FormatName = "pcmu"
+    resume: bool = Field(default=False, description="take a live call over from a dead owner")
+
+
+class OfferTaken(Message):
+    """Answer to `Offer`: the call has an owner (this worker, or one that claimed it before)."""
+
+    model_config = _example(answer="taken", call=_CALL, worker="w-7f3a", epoch=1, agent="default")
+
+    answer: Literal["taken"] = "taken"
+    call: CallId
+    worker: str
+    epoch: Epoch
+    agent: str
+
+
+class OfferRefused(Message):
+    """Answer to `Offer`: not by this worker.  `full`, `draining`: ask again, another may."""
+
+    model_config = _example(answer="refused", code="full", message="all 50 places are taken")
+
+    answer: Literal["refused"] = "refused"
+    code: Literal["full", "draining", "ended", "invalid", "failed"]
+    message: str = ""
+
+
+OfferAnswer = Annotated[OfferTaken | OfferRefused, Field(discriminator="answer")]
+OFFER_ANSWER: TypeAdapter[OfferTaken | OfferRefused] = TypeAdapter(OfferAnswer)
+
+
+# --- call.C.cmd ----------------------------------------------------------------------------------
+
+
+class AttachLeg(Message):
+    """A phone socket for this call is open at `gateway`.  Answered by `LegAttached`."""
+
+    model_config = _example(do="attach_leg", gateway="gw-1", stream="MZ01", audio="pcmu")
+
+    do: Literal["attach_leg"] = "attach_leg"
+    gateway: str = Field(max_length=64)
+    stream: str = Field(max_length=64, description="Twilio's streamSid")
+    audio: FormatName = "pcmu"
+
+
+class HangUp(Message):
+    """End the call now; what is still queued for the caller is not played."""
+
+    model_config = _example(do="hang_up", reason="operator")
+
+    do: Literal["hang_up"] = "hang_up"
+    reason: str = Field(default="operator", max_length=64)
+
+
+Command = Annotated[AttachLeg | HangUp, Field(discriminator="do")]
+COMMAND: TypeAdapter[AttachLeg | HangUp] = TypeAdapter(Command)
+
+
+class LegAttached(Message):
+    """Answer to `AttachLeg`: listen to `down.<epoch>`, then say `started` on `up.<leg>`."""
+
+    model_config = _example(answer="leg_attached", leg=1, epoch=1)
+
+    answer: Literal["leg_attached"] = "leg_attached"
+    leg: Leg
+    epoch: Epoch
+
+
+class Done(Message):
+    """Answer to a command that was carried out."""
+
+    model_config = _example(answer="done")
+
+    answer: Literal["done"] = "done"
+
+
+class Refused(Message):
+    """Answer to a command that was not carried out, and why."""
+
+    model_config = _example(answer="refused", code="ended", message="the call is over")
+
+    answer: Literal["refused"] = "refused"
+    code: Literal["ended", "invalid", "format", "failed"]
+    message: str = ""
+
+
+CommandAnswer = Annotated[LegAttached | Done | Refused, Field(discriminator="answer")]
+COMMAND_ANSWER: TypeAdapter[LegAttached | Done | Refused] = TypeAdapter(CommandAnswer)
+
+
+# --- call.C.up.<leg>.ctl -------------------------------------------------------------------------
+
+
+class LegStarted(Message):
+    """The gateway listens to the owner's audio; the owner may speak."""
+
+    model_config = _example(type="started")
+
+    type: Literal["started"] = "started"
+
+
+class MarkReturned(Message):
+    """The phone's player has passed this mark, or a `clear` returned it unplayed."""
+
+    model_config = _example(type="mark", name="0.3.200")
+
+    type: Literal["mark"] = "mark"
+    name: str = Field(max_length=128)
+
+
+class DtmfPressed(Message):
+    """The caller pressed one key."""
+
+    model_config = _example(type="dtmf", digit="5")
+
+    type: Literal["dtmf"] = "dtmf"
+    digit: Private = Field(max_length=1)
+
+
+class LegStopped(Message):
+    """The phone said that the call is over: the caller hung up, or the call was moved by REST."""
+
+    model_config = _example(type="stopped")
+
+    type: Literal["stopped"] = "stopped"
+
+
+class LegLost(Message):
+    """The phone's socket closed without a word; the caller may come back on another leg."""
+
+    model_config = _example(type="lost", reason="socket closed (1006)")
+
+    type: Literal["lost"] = "lost"
+    reason: str = Field(default="", max_length=256)
+
+
+UpControl = Annotated[
+    LegStarted | MarkReturned | DtmfPressed | LegStopped | LegLost, Field(discriminator="type")
+]
+UP_CONTROL: TypeAdapter[LegStarted | MarkReturned | DtmfPressed | LegStopped | LegLost] = (
+    TypeAdapter(UpControl)
+)
+
+
+# --- call.C.down.<epoch>.ctl ---------------------------------------------------------------------
+
+
+class Mark(Message):
+    """Return this name when everything before it was played."""
+
+    model_config = _example(type="mark", name="0.3.200")
+
+    type: Literal["mark"] = "mark"
+    name: str = Field(max_length=128)
+
+
+class Clear(Message):
+    """Forget what is queued for the caller, now (barge-in)."""
+
+    model_config = _example(type="clear")
+
+    type: Literal["clear"] = "clear"
+
+
+class HangUpLeg(Message):
+    """Close the phone's socket; what Twilio does next is decided by `/twiml/after`."""
+
+    model_config = _example(type="hang_up", reason="agent")
+
+    type: Literal["hang_up"] = "hang_up"
+    reason: str = Field(default="", max_length=64)
+
+
+DownControl = Annotated[Mark | Clear | HangUpLeg, Field(discriminator="type")]
+DOWN_CONTROL: TypeAdapter[Mark | Clear | HangUpLeg] = TypeAdapter(DownControl)
+
+
+# --- session.<worker>.beat, log.<service>.<level> ------------------------------------------------
+
+
+class Beat(Message):
+    """`session.<worker>.beat`: every 500 ms; who misses three may offer its calls again."""
+
+    model_config = _example(worker="w-7f3a", active=3, max=50, draining=False)
+
+    worker: str
+    active: int = Field(ge=0)
+    max: int = Field(ge=1)
+    draining: bool = False
+
+
+class LogLine(Message):
+    """`log.<service>.<level>`: one structured line, as on stdout."""
+
+    model_config = _example(
+        at=_AT, service="gateway", level="info", message="call connected", fields={"call": _CALL}
+    )
+
+    at: AwareDatetime
+    service: str
+    level: str
+    message: str
+    fields: dict[str, Any] = {}
+
+
+# --- KV `agents` ---------------------------------------------------------------------------------
+
+Voice = Literal[
+    "alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse", "marin", "cedar"
+]
+
+
+class TurnDetection(Message):
+    """How the model hears that the caller has begun or finished to speak.
+
+    OpenAI: `threshold`, `prefix_padding_ms`, `silence_duration_ms` and `idle_timeout_ms` belong to
+    `server_vad` only, `eagerness` to `semantic_vad` only; the wrong one is refused.
+    """
+
+    model_config = _example(type="server_vad", threshold=0.5, silence_duration_ms=500)
+
+    type: Literal["server_vad", "semantic_vad"] = "server_vad"
+    threshold: float = Field(default=0.5, ge=0, le=1, description="higher needs louder speech")
+    prefix_padding_ms: int = Field(default=300, ge=0, le=5000)
+    silence_duration_ms: int = Field(default=500, ge=50, le=10000)
+    idle_timeout_ms: int | None = Field(default=None, ge=5000, le=30000)
+    eagerness: Literal["low", "medium", "high", "auto"] = "auto"
+
+
+class AgentSettings(Message):
+    """KV `agents`, key = `id`: who answers; chosen by the number, else `default`."""
+
+    model_config = _example(
+        id="default",
+        name="Receptionist",
+        numbers=["+15551230000"],
+        greeting="Greet the caller and ask how you can help.",
+        instructions="You answer phone calls for Acme Plumbing. Keep replies short.",
+        model="gpt-realtime-2.1",
+        voice="marin",
+    )
+
+    id: str = Field(default="default", pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    name: str = Field(default="Receptionist", max_length=128)
+    numbers: list[str] = Field(default=[], max_length=1000, description="E.164, as dialled")
+    greeting: str | None = Field(
+        default="Greet the caller in one short sentence and ask how you can help.",
+        max_length=4000,
+        description="what the agent is told to say first; null lets the caller speak first",
+    )
+    instructions: str = Field(
+        default=(
+            "You are a friendly receptionist on the phone. Keep replies short and speak plainly. "
+            "If you do not know something, say so."
+        ),
+        # OpenAI: a limit of 16,384 tokens is reported; 4 characters a token.
+        max_length=64_000,
+    )
+    model: str = Field(default="gpt-realtime-2.1", min_length=1, max_length=128)
+    voice: Voice = "marin"
+    speed: float = Field(default=1.0, ge=0.25, le=1.5)
+    turn_detection: TurnDetection = TurnDetection()
+    noise_reduction: Literal["near_field", "far_field"] | None = None
+    transcription_model: str | None = "gpt-realtime-whisper"
+    language: str | None = Field(default=None, max_length=8, description="ISO-639-1, e.g. en")
+    max_output_tokens: int | None = Field(default=None, ge=1, le=4096, description="null: no limit")
+    max_call_s: int = Field(default=3600, ge=10, le=14400, description="the call ends after this")
+
+
+# --- KV `calls` ----------------------------------------------------------------------------------
+
+
+class CallRecord(Message):
+    """KV `calls`, key = call id: who owns the call.  Small; written by compare-and-set only."""
+
+    model_config = _example(
+        call=_CALL,
+        state="live",
+        worker="w-7f3a",
+        epoch=1,
+        leg=1,
+        audio="pcmu",
+        caller="+15557778888",
+        dialled="+15551230000",
+        direction="inbound",
+        agent={"id": "default"},
+        offered_at=_AT,
+    )
+
+    call: CallId
+    state: Literal["offered", "live", "ended"] = "offered"
+    worker: str
+    epoch: Epoch = 1
+    leg: int = Field(default=0, ge=0, description="the newest leg; 0 before the first")
+    audio: FormatName = "pcmu"
+    caller: Private = ""
+    dialled: str = ""
+    direction: Literal["inbound", "outbound", "browser"] = "inbound"
+    agent: AgentSettings = Field(description="the snapshot this call started with")
+    offered_at: AwareDatetime
+    ended_at: AwareDatetime | None = None
+    reason: str | None = Field(default=None, description="how it ended")
+
+
+# --- call.C.event.<name>: the story --------------------------------------------------------------
+
+
+class Event(Message):
+    """Base of a call's story.  `ms` is the call's own clock: since it was offered."""
+
+    #: The event's name: the last token of its subject.
+    NAME: ClassVar[str] = ""
+
+    call: CallId
+    epoch: Epoch
+    at: AwareDatetime
+    ms: Milliseconds
+
+
+def _event_example(**fields: Any) -> ConfigDict:
+    return _example(call=_CALL, epoch=1, at=_AT, ms=1200, **fields)
+
+
+class CallOffered(Event):
+    """The phone rings; a worker has claimed the call and dials the model."""
+
+    NAME = "offered"
+    model_config = _event_example(
+        caller="+15557778888",
+        dialled="+15551230000",
+        direction="inbound",
+        agent="default",
+        worker="w-7f3a",
+    )
+
+    caller: Private
+    dialled: str
+    direction: str
+    agent: str
+    worker: str
+
+
+class ModelReady(Event):
+    """The model's session is configured, and its audio format was checked."""
+
+    NAME = "model_ready"
+    model_config = _event_example(model="gpt-realtime-2.1", voice="marin", dial_ms=310, attempt=1)
+
+    model: str
+    voice: str
+    dial_ms: Milliseconds = Field(description="from dialling to configured")
+    attempt: int = Field(ge=1)
+
+
+class CallStarted(Event):
+    """The phone's first socket is attached: caller and agent can hear each other."""
+
+    NAME = "started"
+    model_config = _event_example(leg=1, gateway="gw-1")
+
+    leg: Leg
+    gateway: str
+
+
+class LegReplaced(Event):
+    """The phone came back on a new socket; the conversation goes on."""
+
+    NAME = "leg_replaced"
+    model_config = _event_example(leg=2, gateway="gw-2")
+
+    leg: Leg
+    gateway: str
+
+
+class LegDropped(Event):
+    """The phone's socket is gone; the call waits for it to come back."""
+
+    NAME = "leg_dropped"
+    model_config = _event_example(leg=1, reason="socket closed (1006)")
+
+    leg: Leg
+    reason: str
+
+
+class CallerStartedSpeaking(Event):
+    """The model heard speech begin.  `ms` is when we learned of it."""
+
+    NAME = "caller_started_speaking"
+    model_config = _event_example(item="item_A")
+
+    item: str
+
+
+class CallerStoppedSpeaking(Event):
+    """The model heard speech end."""
+
+    NAME = "caller_stopped_speaking"
+    model_config = _event_example(item="item_A")
+
+    item: str
+
+
+class AgentStartedSpeaking(Event):
+    """The first audio of a reply went to the phone."""
+
+    NAME = "agent_started_speaking"
+    model_config = _event_example(item="item_B", after="caller", latency_ms=640)
+
+    item: str
+    after: Literal["greeting", "caller", "other"]
+    latency_ms: Milliseconds | None = Field(
+        default=None,
+        description="greeting: since the phone was attached; caller: since its speech ended",
+    )
+
+
+class AgentFinishedSpeaking(Event):
+    """The phone has played the whole reply."""
+
+    NAME = "agent_finished_speaking"
+    model_config = _event_example(item="item_B", heard_ms=2400)
+
+    item: str
+    heard_ms: Milliseconds
+
+
+class Interrupted(Event):
+    """The caller spoke over the agent: the phone was cleared, the item cut to what was heard."""
+
+    NAME = "interrupted"
+    model_config = _event_example(item="item_B", heard_ms=1340, sent_ms=2800)
+
+    item: str
+    heard_ms: Milliseconds
+    sent_ms: Milliseconds
+
+
+class Transcript(Event):
+    """What one side said.  For an interrupted agent: what was heard of it."""
+
+    NAME = "transcript"
+    model_config = _event_example(who="caller", text="Where is my order?", item="item_A")
+
+    who: Literal["caller", "agent"]
+    text: Private
+    item: str
+    interrupted: bool = False
+
+
+class KeyPressed(Event):
+    """The caller pressed a key on the phone."""
+
+    NAME = "key_pressed"
+    model_config = _event_example(digit="5")
+
+    digit: Private
+
+
+class Tokens(Message):
+    """Tokens by kind.  `cached_*` are part of `*_in`: billed at the cached price."""
+
+    model_config = _example(
+        text_in=900, cached_text_in=640, audio_in=120, audio_out=56, text_out=20
+    )
+
+    text_in: int = Field(default=0, ge=0)
+    cached_text_in: int = Field(default=0, ge=0)
+    audio_in: int = Field(default=0, ge=0)
+    cached_audio_in: int = Field(default=0, ge=0)
+    image_in: int = Field(default=0, ge=0)
+    cached_image_in: int = Field(default=0, ge=0)
+    text_out: int = Field(default=0, ge=0)
+    audio_out: int = Field(default=0, ge=0)
+
+
+class UsageReported(Event):
+    """The model's bill for one response or one transcription, and the call's total so far."""
+
+    NAME = "usage_reported"
+    model_config = _event_example(
+        source="response",
+        model="gpt-realtime-2.1",
+        tokens={"audio_out": 56},
+        cost_usd=0.0036,
+        total_cost_usd=0.0121,
+    )
+
+    source: Literal["response", "transcription"]
+    model: str
+    tokens: Tokens = Tokens()
+    seconds: float = Field(default=0, ge=0, description="transcription billed by time")
+    cost_usd: float | None = Field(default=None, description="null: no price known for the model")
+    total_cost_usd: float = 0
+
+
+class ModelFailed(Event):
+    """The model refused something or its socket failed; `effect` says what we did about it."""
+
+    NAME = "model_failed"
+    model_config = _event_example(
+        code="server_error", message="The server had an error.", effect="retried"
+    )
+
+    code: str
+    message: str = Field(default="", max_length=1000, description="keys are scrubbed")
+    effect: Literal["ignored", "retried", "redialled", "ended"]
+
+
+class CallEnded(Event):
+    """The last line of every story."""
+
+    NAME = "ended"
+    model_config = _event_example(
+        reason="caller_hung_up", duration_ms=61200, cost_usd=0.081, tokens={"audio_out": 560}
+    )
+
+    reason: str
+    detail: str = ""
+    duration_ms: Milliseconds = Field(description="from the first attached leg; 0 if never")
+    tokens: Tokens = Tokens()
+    cost_usd: float = 0
+    dropped_audio_ms: Milliseconds = Field(default=0, description="lost to limits or outages")
+
+
+EVENTS: tuple[type[Event], ...] = (
+    CallOffered,
+    ModelReady,
+    CallStarted,
+    LegReplaced,
+    LegDropped,
+    CallerStartedSpeaking,
+    CallerStoppedSpeaking,
+    AgentStartedSpeaking,
+    AgentFinishedSpeaking,
+    Interrupted,
+    Transcript,
+    KeyPressed,
+    UsageReported,
+    ModelFailed,
+    CallEnded,
+)
