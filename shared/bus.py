@@ -119,7 +119,7 @@ class Bus:
                     user=settings.nats_user,
                     password=password.get_secret_value() if password else None,
                     max_reconnect_attempts=-1,
-                    # The annotation says int, the code sleeps for it: a short gap matters in a call.
+                    # The annotation says int, the code sleeps for it.
                     reconnect_time_wait=0.25,  # type: ignore[arg-type]
                     ping_interval=10,
                     max_outstanding_pings=2,
@@ -205,7 +205,10 @@ class Bus:
     # --- requests and subscriptions ---------------------------------------------------------
 
     async def request(self, subject: str, message: Message, *, timeout_s: float) -> bytes:
-        """The answer's bytes.  Raises `NoResponderError` at once, `NoAnswerError` after `timeout_s`."""
+        """The answer's bytes.
+
+        Raises `NoResponderError` at once, `NoAnswerError` after `timeout_s`.
+        """
         try:
             answer = await self.client.request(subject, message.encode(), timeout=timeout_s)
         except nats.errors.NoRespondersError as error:

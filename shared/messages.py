@@ -239,8 +239,17 @@ class HangUpLeg(Message):
     reason: str = Field(default="", max_length=64)
 
 
-DownControl = Annotated[Mark | Clear | HangUpLeg, Field(discriminator="type")]
-DOWN_CONTROL: TypeAdapter[Mark | Clear | HangUpLeg] = TypeAdapter(DownControl)
+class Move(Message):
+    """This leg carries the call from now on; a gateway that holds another one closes it."""
+
+    model_config = _example(type="move", leg=2)
+
+    type: Literal["move"] = "move"
+    leg: Leg
+
+
+DownControl = Annotated[Mark | Clear | HangUpLeg | Move, Field(discriminator="type")]
+DOWN_CONTROL: TypeAdapter[Mark | Clear | HangUpLeg | Move] = TypeAdapter(DownControl)
 
 
 # --- session.<worker>.beat, log.<service>.<level> ------------------------------------------------

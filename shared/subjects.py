@@ -2,7 +2,7 @@
 
 A subject is made from ids that come from outside (Twilio, a browser, a URL).  An id that is not one
 safe token could reach another call's subject (``*``, ``>``, ``.``), so anything else is refused
-before it becomes part of a subject: every function here raises `UnsafeTokenError` instead of returning.
+before it becomes part of a subject: every function here raises `UnsafeTokenError` then.
 
 Pure: no I/O.
 """
