@@ -1,4 +1,4 @@
-"""Telephone audio: G.711 mu-law to and from 16-bit samples, resampling, loudness.
+"""Telephone audio: G.711 to and from 16-bit samples, resampling, loudness.
 
 Twilio: a media stream is mono mu-law at 8000 Hz, one byte a sample, in frames of 20 ms. Decoding
 and encoding are numpy look-ups in tables built at import, exact for each of the 65,536 samples.
@@ -16,7 +16,9 @@ __all__ = [
     "SILENCE",
     "SILENCE_DBFS",
     "decode",
+    "decode_alaw",
     "encode",
+    "encode_alaw",
     "resample",
     "rms_dbfs",
 ]
@@ -60,6 +62,30 @@ _ENCODE: NDArray[np.uint8] = np.array(
 )
 
 
+def _decode_alaw_byte(byte: int) -> int:
+    byte ^= 0x55
+    magnitude = ((byte & 15) << 4) + 8
+    segment = (byte >> 4) & 7
+    if segment:
+        magnitude = (magnitude + 0x100) << (segment - 1)
+    return magnitude if byte & 0x80 else -magnitude
+
+
+def _encode_alaw_sample(sample: int) -> int:
+    sample >>= 3
+    mask = 0xD5
+    if sample < 0:
+        sample, mask = -sample - 1, 0x55
+    segment = max(0, sample.bit_length() - 5)
+    return ((segment << 4) | ((sample >> max(1, segment)) & 15)) ^ mask
+
+
+_DECODE_ALAW: Pcm = np.array([_decode_alaw_byte(byte) for byte in range(256)], dtype=np.int16)
+_ENCODE_ALAW: NDArray[np.uint8] = np.array(
+    [_encode_alaw_sample(sample) for sample in (*range(32768), *range(-32768, 0))], dtype=np.uint8
+)
+
+
 def decode(ulaw: bytes) -> Pcm:
     """Return the samples of mu-law bytes."""
     return _DECODE[np.frombuffer(ulaw, dtype=np.uint8)]
@@ -68,6 +94,16 @@ def decode(ulaw: bytes) -> Pcm:
 def encode(pcm: Pcm) -> bytes:
     """Return the mu-law bytes of samples."""
     return _ENCODE[np.ascontiguousarray(pcm, dtype=np.int16).view(np.uint16)].tobytes()
+
+
+def decode_alaw(alaw: bytes) -> Pcm:
+    """Return the samples of A-law bytes, which other carriers and OpenAI know as well."""
+    return _DECODE_ALAW[np.frombuffer(alaw, dtype=np.uint8)]
+
+
+def encode_alaw(pcm: Pcm) -> bytes:
+    """Return the A-law bytes of samples."""
+    return _ENCODE_ALAW[np.ascontiguousarray(pcm, dtype=np.int16).view(np.uint16)].tobytes()
 
 
 def resample(pcm: Pcm, from_hz: int, to_hz: int) -> Pcm:

@@ -62,3 +62,12 @@ def test_loudness_is_in_decibels_below_full_scale() -> None:
     assert g711.rms_dbfs(sine(440, rate_hz=8000, peak=32767)) == pytest.approx(-3.01, abs=0.01)
     assert g711.rms_dbfs(np.zeros(100, dtype=np.int16)) == g711.SILENCE_DBFS
     assert g711.rms_dbfs(np.zeros(0, dtype=np.int16)) == g711.SILENCE_DBFS
+
+
+def test_alaw_silence_and_round_trip() -> None:
+    everything = bytes(range(256))
+    assert g711.encode_alaw(g711.decode_alaw(everything)) == everything
+    assert g711.encode_alaw(np.zeros(2, dtype=np.int16)) == b"\xd5\xd5"
+    samples = sine(440, rate_hz=8000)
+    errors = np.abs(g711.decode_alaw(g711.encode_alaw(samples)).astype(np.int32) - samples)
+    assert errors.max() <= 256
