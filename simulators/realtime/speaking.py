@@ -71,6 +71,6 @@ def text_pieces(text: str, rng: random.Random) -> list[str]:
     while start < len(words):
         count = rng.randint(1, 3)
         piece = " ".join(words[start : start + count])
-        pieces.append(f" {piece}" if pieces else piece)
+        pieces.append(f" {piece}" if start else piece)
         start += count
-    return pieces if text else []
+    return [piece for piece in pieces if piece]

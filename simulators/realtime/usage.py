@@ -56,9 +56,9 @@ class Meter:
         self._before = InputCount()
         self._settings_before = ""
 
-    def count_input(self, conversation: Conversation, session: Json, tools: Json) -> InputCount:
+    def count_input(self, conversation: Conversation, config: Json) -> InputCount:
         """Count the input of a response that starts now, and remember it for the next."""
-        settings = f"{session['instructions']}{json.dumps(tools)}"
+        settings = f"{config['instructions']}{json.dumps(config['tools'])}"
         text, audio = text_tokens(settings), 0.0
         for entry in conversation:
             text += _ITEM_OVERHEAD_TOKENS
