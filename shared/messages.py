@@ -505,11 +505,12 @@ class Interrupted(Event):
     """The caller spoke over the agent: the phone was cleared, the item cut to what was heard."""
 
     NAME = "interrupted"
-    model_config = _event_example(item="item_B", heard_ms=1340, sent_ms=2800)
+    model_config = _event_example(item="item_B", heard_ms=1340, sent_ms=2800, text="We are open")
 
     item: str
     heard_ms: Milliseconds
     sent_ms: Milliseconds
+    text: Private = Field(default="", description="what was heard of it, as far as known")
 
 
 class Transcript(Event):

@@ -1,0 +1,10 @@
+"""session: the mind of a call.  Owns the model's socket and every rule of the conversation.
+
+In:  `calls.offer` (queue group `session`), `call.C.cmd`, `call.C.up.<leg>.audio` / `.ctl`
+Out: `call.C.down.<epoch>.audio` / `.ctl`, `call.C.event.<name>`, `session.<worker>.beat`
+KV:  reads `agents`; writes `calls` (claim, leg, end) by compare-and-set
+
+How it fails: a model that cannot be reached is dialled again, bounded; then the call ends with the
+reason in its record, and the gateway tells the caller.  A worker with no room leaves the queue
+group, so that a gateway hears "no responders" at once.  One call's crash ends that call only.
+"""

@@ -1,0 +1,5 @@
+"""`python -m services.session`"""
+
+from services.session.app import main
+
+main()

@@ -1,0 +1,617 @@
+"""The rules of a call.  `Call.handle(event, now) -> actions`; no socket, clock or task in here.
+
+Two things live side by side: the phone's side (`Phone`) and the model's (`Model`); `states.py` has
+the tables that say which event is legal when.
+
+How the two meet: the model is dialled and configured while the phone rings.  When the phone listens
+*and* the model is ready, the agent greets, and then the caller's audio flows.
+
+`now` is in seconds on any clock that never goes back.
+"""
+
+import datetime
+import functools
+from typing import Any, Final, assert_never
+
+from services.session import events, realtime
+from services.session.events import Action, ModelEvent, PhoneEvent
+from services.session.history import History
+from services.session.ledger import Ledger
+from services.session.pricing import Bill, Prices
+from services.session.realtime import Reaction
+from services.session.responses import Responses
+from services.session.states import (
+    MODEL_EVENTS,
+    PHONE_EVENTS,
+    LocalError,
+    Model,
+    Phone,
+    RemoteError,
+)
+from shared import messages
+from shared.audio import FORMATS
+from shared.messages import CallRecord, Tokens
+
+# --- limits --------------------------------------------------------------------------------------
+
+#: Twilio opens the stream within a second or two of our answer; a caller who hung up never does.
+ATTACH_TIMEOUT_S: Final = 30.0
+#: The gateway says `started` a round trip after it got its leg.
+START_TIMEOUT_S: Final = 10.0
+#: Twilio asks `/twiml/after` at once when a socket is lost; 15 s covers its own time-out.
+REATTACH_TIMEOUT_S: Final = 15.0
+#: From dialling to configured.  2 s were seen from far away; 70 to 260 ms for the update.
+CONFIGURE_TIMEOUT_S: Final = 8.0
+#: Dials in a row without a finished response between them; waits before each: at once, then longer.
+REDIAL_WAITS_S: Final = (0.0, 0.5, 1.0, 2.0, 4.0)
+#: A response that gives no sign of life: the slowest reasoning effort answers within this.
+STALL_TIMEOUT_S: Final = 20.0
+#: Failed responses in a row before the call is given up, and the wait before each retry.
+RETRY_WAITS_S: Final = (0.5, 1.5, 3.0)
+
+#: Endings after which the caller, if still there, is told that we cannot take the call.
+UNAVAILABLE: Final = "model_unavailable"
+
+RESUME_NOTE: Final = "The line was cut for a moment. Carry on without greeting again."
+
+
+class Call:
+    """One call.  Feed it events and timer ticks; perform the actions it returns, in order."""
+
+    def __init__(
+        self, record: CallRecord, prices: Prices, now: float, *, clock: datetime.datetime
+    ) -> None:
+        """`record` is the claimed call; `now` and `clock` are the same moment on both clocks."""
+        self.record = record
+        self.phone = Phone.RINGING
+        self.model = Model.DIALLING
+        #: Agent audio that could not be played; the driver adds what it dropped itself.
+        self.dropped_audio_ms = 0
+        self._agent = record.agent
+        self._audio = FORMATS[record.audio]
+        self._bill = Bill(prices)
+        self._born = now
+        self._clock = clock
+        self._timers: dict[str, float] = {}
+        self._history = History()
+        self._ledger = Ledger(self._audio)
+        self._out: list[Action] = []
+        self._sent = 0
+        self._started_at: float | None = None
+        #: The greeting was heard, at least its beginning; or none is wanted.
+        self._greeted = record.agent.greeting is None
+        #: The agent owes a word: it was cut off, or its session was lost before it answered.
+        self._owes_word = False
+        self._uplink = False
+        self._dials = 0
+        self._dialled_at = now
+        self._failures = 0
+        self._speech_ended_at: float | None = None
+        self._gateway = ""
+        self._retry_purpose = ""
+        self._forget_session()
+
+    def _forget_session(self) -> None:
+        """All that belongs to one model socket; none of it may outlive the socket."""
+        self._responses = Responses()
+        #: Items of the agent that were played, and the response each belongs to.
+        self._items: dict[str, str] = {}
+        self._server_errors = 0
+
+    # --- the driver's side ------------------------------------------------------------------
+
+    def start(self, now: float) -> list[Action]:
+        """The call was claimed: dial the model while the phone still rings."""
+        self._tell(
+            messages.CallOffered,
+            now,
+            caller=self.record.caller,
+            dialled=self.record.dialled,
+            direction=self.record.direction,
+            agent=self._agent.id,
+            worker=self.record.worker,
+        )
+        self._timers["attach"] = now + ATTACH_TIMEOUT_S
+        self._dial(now)
+        return self._take()
+
+    def handle(self, event: PhoneEvent | ModelEvent, now: float) -> list[Action]:
+        """What to do about `event`.  Raises `LocalError`, `RemoteError`; nothing changed then."""
+        kind = type(event)
+        if kind in MODEL_EVENTS[Model.DOWN]:
+            if self.phone is Phone.ENDED or self.model is Model.DOWN:
+                return []
+            if kind not in MODEL_EVENTS[self.model]:
+                raise RemoteError(f"{kind.__name__} while the model is {self.model}")
+            self._model_event(event, now)  # type: ignore[arg-type]  # its kind was just looked up
+        else:
+            if kind not in PHONE_EVENTS[self.phone]:
+                raise LocalError(f"{kind.__name__} while the phone is {self.phone}")
+            self._phone_event(event, now)  # type: ignore[arg-type]
+        return self._take()
+
+    def next_timer(self) -> float | None:
+        """When to call `handle_timer`; None: never."""
+        return min(self._timers.values(), default=None)
+
+    def handle_timer(self, now: float) -> list[Action]:
+        """Do what is due at `now`."""
+        for name in [name for name, due in self._timers.items() if due <= now]:
+            if self._timers.pop(name, None) is not None:
+                self._due(name, now)
+        return self._take()
+
+    def _take(self) -> list[Action]:
+        out, self._out = self._out, []
+        return out
+
+    # --- the phone --------------------------------------------------------------------------
+
+    def _phone_event(self, event: PhoneEvent, now: float) -> None:  # noqa: C901 - a case an event
+        if self.phone is Phone.ENDED:
+            if isinstance(event, events.LegRequested):
+                self._refuse("ended", "the call is over")
+            return
+        match event:
+            case events.LegRequested():
+                self._attach(event, now)
+            case events.HangUpRequested(reason):
+                self._end(reason, now)
+            case events.WorkerStopping():
+                self._end("worker_stopped", now)
+            case events.OwnershipLost():
+                self.phone = Phone.ENDED
+                self._timers.clear()
+                self._out += [events.CloseModel(), events.Finish()]
+            case _ if event.leg != self.record.leg:
+                return  # a leg that was replaced
+            case events.LegStarted():
+                self._leg_started(now)
+            case events.MarkReturned(_, name):
+                for item, heard_ms in self._ledger.returned(name, now):
+                    self._tell(messages.AgentFinishedSpeaking, now, item=item, heard_ms=heard_ms)
+            case events.DtmfPressed(_, digit):
+                self._tell(messages.KeyPressed, now, digit=digit)
+            case events.LegStopped():
+                self._end("caller_hung_up", now)
+            case events.LegLost(_, reason):
+                self._leg_lost(reason, now)
+            case _:
+                assert_never(event)
+
+    def _refuse(self, code: str, text: str) -> None:
+        self._out.append(
+            events.Answer(messages.Refused.model_validate({"code": code, "message": text}))
+        )
+
+    def _attach(self, event: events.LegRequested, now: float) -> None:
+        if event.audio != self.record.audio:
+            self._refuse("format", f"this call speaks {self.record.audio}")
+            return
+        if self.phone in (Phone.ATTACHED, Phone.TALKING):
+            # The newest socket wins: the old one is lost, only nobody has noticed yet.
+            self._drop_speech(now)
+        leg = self.record.leg + 1
+        self._gateway = event.gateway
+        self.phone = Phone.ATTACHED
+        self._timers.pop("attach", None)
+        self._timers.pop("reattach", None)
+        self._timers["start"] = now + START_TIMEOUT_S
+        self._close_uplink()
+        self._out.append(events.ListenLeg(leg))
+        if leg > 1:
+            self._out.append(events.MoveLeg(leg))
+        self._out.append(events.Answer(messages.LegAttached(leg=leg, epoch=self.record.epoch)))
+        self._save(leg=leg, state="live")
+
+    def _leg_started(self, now: float) -> None:
+        if self.phone is not Phone.ATTACHED:
+            return  # said twice
+        self.phone = Phone.TALKING
+        self._timers.pop("start", None)
+        leg, gateway = self.record.leg, self._gateway
+        if self._started_at is None:
+            self._started_at = now
+            self._timers["max_call"] = now + self._agent.max_call_s
+            self._tell(messages.CallStarted, now, leg=leg, gateway=gateway)
+        else:
+            self._tell(messages.LegReplaced, now, leg=leg, gateway=gateway)
+        self._meet(now)
+
+    def _leg_lost(self, reason: str, now: float) -> None:
+        if self.phone is Phone.DETACHED:
+            return
+        self.phone = Phone.DETACHED
+        self._timers.pop("start", None)
+        self._timers["reattach"] = now + REATTACH_TIMEOUT_S
+        self._tell(messages.LegDropped, now, leg=self.record.leg, reason=reason)
+        self._close_uplink()
+        self._drop_speech(now)
+
+    def _drop_speech(self, now: float) -> None:
+        """The phone is gone, and with it what it had not played."""
+        response = self._responses.mute_active()
+        if response is not None:
+            self._send(realtime.response_cancel(response))
+            self._owes_word = True
+        if self._ledger.unheard(now):
+            self._cut(now)
+            self._owes_word = True
+
+    # --- where both sides meet --------------------------------------------------------------
+
+    def _meet(self, now: float) -> None:
+        """Phone and model are both there: the agent speaks first, then the caller is heard."""
+        if self.phone is not Phone.TALKING or self.model is not Model.READY or self._uplink:
+            return
+        if not self._greeted:
+            self._ask("greeting", now)
+        elif self._owes_word:
+            self._owes_word = False
+            self._ask("resume", now)
+        self._uplink = True
+        self._out.append(events.OpenUplink())
+
+    def _close_uplink(self) -> None:
+        if self._uplink:
+            self._uplink = False
+            self._out.append(events.CloseUplink())
+
+    # --- the model's life -------------------------------------------------------------------
+
+    def _dial(self, now: float) -> None:
+        self.model = Model.DIALLING
+        self._dials += 1
+        self._dialled_at = now
+        self._timers["configure"] = now + CONFIGURE_TIMEOUT_S
+        self._out.append(events.DialModel(self._agent.model))
+
+    def _configured(self, event: events.SessionUpdated, now: float) -> None:
+        if self.model is not Model.CONFIGURING:
+            return
+        for reported in (event.input_format, event.output_format):
+            if not realtime.same_format(reported, self.record.audio):
+                # It would send noise to the phone, or never hear a turn end.
+                self._end(UNAVAILABLE, now, detail="format_mismatch")
+                return
+        self.model = Model.READY
+        self._timers.pop("configure", None)
+        self._tell(
+            messages.ModelReady,
+            now,
+            model=self._agent.model,
+            voice=self._agent.voice,
+            dial_ms=_ms(now - self._dialled_at),
+            attempt=self._dials,
+        )
+        said = self._history.replay()
+        if said:
+            self._send(realtime.message("system", RESUME_NOTE))
+        for role, text in said:
+            self._send(realtime.message(role, text))
+        self._meet(now)
+
+    def _model_lost(self, code: str, text: str, now: float) -> None:
+        """The socket is gone or useless: dial again with what was said, or give up."""
+        if self._dials >= len(REDIAL_WAITS_S):
+            self._end(UNAVAILABLE, now, detail=code, failed=text)
+            return
+        self._tell_failure(code, text, "redialled", now)
+        if self._responses.busy or self._history.unanswered():
+            self._owes_word = True
+        for item in list(self._items):
+            self._put(self._ledger.complete(item, now))
+        self._forget_session()
+        self._close_uplink()
+        self.model = Model.DOWN
+        for name in ("configure", "stall", "retry"):
+            self._timers.pop(name, None)
+        self._timers["redial"] = now + REDIAL_WAITS_S[self._dials]
+        self._out.append(events.CloseModel())
+
+    # --- the model's events -----------------------------------------------------------------
+
+    def _model_event(self, event: ModelEvent, now: float) -> None:  # noqa: C901 - a case an event
+        match event:
+            case events.AudioReceived():
+                self._audio_received(event, now)
+            case events.AudioCompleted(response, item):
+                if not self._responses.is_muted(response):
+                    self._put(self._ledger.complete(item, now))
+            case events.AgentTranscript():
+                self._agent_transcript(event, now)
+            case events.SessionCreated():
+                self.model = Model.CONFIGURING
+                self._send(realtime.session_update(self._agent, self.record.audio))
+            case events.SessionUpdated():
+                self._configured(event, now)
+            case events.SpeechStarted(item):
+                self._tell(messages.CallerStartedSpeaking, now, item=item)
+                self._speech_ended_at = None
+                if not self._responses.busy:
+                    self._timers.pop("stall", None)
+                self._barge_in(now)
+            case events.SpeechStopped(item):
+                self._history.turn(item, "caller")
+                self._speech_ended_at = now
+                self._timers["stall"] = now + STALL_TIMEOUT_S  # an answer must come
+                self._tell(messages.CallerStoppedSpeaking, now, item=item)
+            case events.CallerTranscript():
+                self._caller_transcript(event, now)
+            case events.ResponseStarted(response, purpose):
+                self._responses.started(response, purpose)
+                self._timers["stall"] = now + STALL_TIMEOUT_S
+                if self.phone is not Phone.TALKING:
+                    self._drop_speech(now)  # nobody would hear it
+            case events.ResponseFinished():
+                self._response_finished(event, now)
+            case events.ModelErrored():
+                self._errored(event, now)
+            case events.ModelClosed(code, reason):
+                if realtime.close_is_final(code):
+                    self._end(UNAVAILABLE, now, detail=reason or str(code), failed=reason)
+                else:
+                    self._model_lost(f"closed_{code}" if code else "unreachable", reason, now)
+            case _:
+                assert_never(event)
+
+    def _audio_received(self, event: events.AudioReceived, now: float) -> None:
+        if self._responses.is_muted(event.response):
+            return
+        if self.phone is not Phone.TALKING:
+            self.dropped_audio_ms += self._audio.ms(len(event.audio))
+            return
+        self._timers["stall"] = now + STALL_TIMEOUT_S
+        if event.item not in self._items:
+            self._items[event.item] = event.response
+            self._history.turn(event.item, "agent")
+            self._agent_started(event, now)
+        self._put(self._ledger.play(event.item, event.audio, now))
+
+    def _agent_started(self, event: events.AudioReceived, now: float) -> None:
+        after, latency_ms = "other", None
+        # Whatever the agent says first is its greeting: nobody is greeted in mid-talk.
+        self._greeted = True
+        if self._responses.purpose(event.response) == "greeting":
+            after = "greeting"
+            if self._started_at is not None:
+                latency_ms = _ms(now - self._started_at)
+        elif self._speech_ended_at is not None:
+            after, latency_ms = "caller", _ms(now - self._speech_ended_at)
+        self._speech_ended_at = None
+        self._tell(
+            messages.AgentStartedSpeaking,
+            now,
+            item=event.item,
+            after=after,
+            latency_ms=latency_ms,
+        )
+
+    def _put(self, pieces: list[bytes | str]) -> None:
+        for piece in pieces:
+            self._out.append(
+                events.PlayMark(piece) if isinstance(piece, str) else events.PlayAudio(piece)
+            )
+
+    def _agent_transcript(self, event: events.AgentTranscript, now: float) -> None:
+        turn = self._history.turn(event.item, "agent")
+        if not event.final:
+            turn.text += event.text
+            return
+        turn.text, turn.final = event.text, True
+        if event.item not in self._items:
+            turn.heard = 0.0  # interrupted before its first audio
+        if turn.heard_text:
+            self._tell(
+                messages.Transcript,
+                now,
+                who="agent",
+                text=turn.heard_text,
+                item=event.item,
+                interrupted=turn.heard < 1,
+            )
+
+    def _caller_transcript(self, event: events.CallerTranscript, now: float) -> None:
+        text = event.text.strip()
+        self._history.turn(event.item, "caller").text = text
+        if text:
+            self._tell(messages.Transcript, now, who="caller", text=text, item=event.item)
+        model = self._agent.transcription_model or "transcription"
+        self._charge("transcription", model, event.tokens, event.seconds, now)
+
+    # --- barge-in ---------------------------------------------------------------------------
+
+    def _barge_in(self, now: float) -> None:
+        """The caller speaks.
+
+        OpenAI cancels the running response by itself; a `response.cancel` of ours could hit the
+        next one.  Nobody but us clears the phone and cuts the item to what was heard.
+        """
+        self._responses.mute_active()
+        if self._ledger.unheard(now):
+            self._out.append(events.PlayClear())
+            self._cut(now)
+
+    def _cut(self, now: float) -> None:
+        for cut in self._ledger.interrupt(now):
+            turn = self._history.turn(cut.item, "agent")
+            turn.heard = cut.heard_ms / cut.sent_ms if cut.sent_ms else 0.0
+            if self.model is Model.READY and cut.item in self._items:
+                self._send(realtime.truncate(cut.item, cut.heard_ms))
+            self._tell(
+                messages.Interrupted,
+                now,
+                item=cut.item,
+                heard_ms=cut.heard_ms,
+                sent_ms=cut.sent_ms,
+                text=turn.heard_text if turn.final else "",
+            )
+
+    # --- responses --------------------------------------------------------------------------
+
+    def _ask(self, purpose: str, now: float) -> None:
+        """Ask for a response, now or when the running one is done: one at a time."""
+        if not self._responses.may_ask(purpose):
+            return
+        event = realtime.response_create(purpose, self._instructions_for(purpose))
+        self._responses.asked(purpose, self._send(event))
+        self._timers["stall"] = now + STALL_TIMEOUT_S
+
+    def _instructions_for(self, purpose: str) -> str | None:
+        agent = self._agent
+        if purpose == "greeting":
+            return f"{agent.instructions}\n\n{agent.greeting}"
+        if purpose == "resume":
+            return f"{agent.instructions}\n\n{RESUME_NOTE}"
+        return None
+
+    def _response_finished(self, event: events.ResponseFinished, now: float) -> None:
+        if not self._responses.is_muted(event.response):
+            for item in [one for one, owner in self._items.items() if owner == event.response]:
+                self._put(self._ledger.complete(item, now))
+        self._charge("response", self._agent.model, event.tokens, 0, now)
+        purpose = self._responses.purpose(event.response)
+        if not self._responses.finished(event.response):
+            return  # an old one; a newer one runs already
+        self._timers.pop("stall", None)
+        if event.status == "failed":
+            self._response_failed(purpose, event.code, event.message, now)
+            return
+        if event.status == "completed":
+            self._dials = self._failures = 0
+        wanted = self._responses.take_wanted()
+        # Somebody may have spoken for us meanwhile: then there is nothing left to say.
+        spoke = event.status == "completed" and event.response in self._items.values()
+        if wanted is not None and not spoke:
+            self._ask(wanted, now)
+
+    def _response_failed(self, purpose: str, code: str, text: str, now: float) -> None:
+        """Try again after a while; the same thing is said, by the same rules."""
+        if realtime.reaction(code) is Reaction.GIVE_UP or self._failures >= len(RETRY_WAITS_S):
+            self._end(UNAVAILABLE, now, detail=code, failed=text)
+            return
+        self._tell_failure(code, text, "retried", now)
+        self._timers["retry"] = now + RETRY_WAITS_S[self._failures]
+        self._failures += 1
+        self._retry_purpose = purpose or "retry"
+
+    def _errored(self, event: events.ModelErrored, now: float) -> None:
+        reaction = realtime.reaction(event.code, event.param)
+        if reaction is Reaction.GIVE_UP:
+            self._end(UNAVAILABLE, now, detail=event.code, failed=event.message)
+            return
+        if self.model is Model.CONFIGURING and reaction is Reaction.REPORT:
+            # OpenAI: a refused update changes nothing; the session would talk with its defaults.
+            self._end(UNAVAILABLE, now, detail=event.code, failed=event.message)
+            return
+        if reaction is Reaction.WAIT_FOR_RESPONSE:
+            self._responses.put_off()
+        elif reaction is Reaction.REDIAL:
+            self._model_lost(event.code, event.message, now)
+        elif (purpose := self._responses.refused(event.event_id)) is not None:
+            self._response_failed(purpose, event.code, event.message, now)
+        elif reaction is Reaction.RETRY:
+            # OpenAI: an internal error is worth one more try; then a new session.
+            self._server_errors += 1
+            if self._server_errors > 1:
+                self._model_lost(event.code, event.message, now)
+            else:
+                self._tell_failure(event.code, event.message, "ignored", now)
+        else:
+            self._tell_failure(event.code, event.message, "ignored", now)
+
+    # --- timers -----------------------------------------------------------------------------
+
+    def _due(self, name: str, now: float) -> None:
+        match name:
+            case "attach":
+                self._end("never_attached", now)
+            case "reattach":
+                self._end("caller_lost", now)
+            case "start":
+                self._leg_lost("the gateway never started the leg", now)
+            case "max_call":
+                self._end("max_duration", now)
+            case "redial":
+                self._dial(now)
+            case "configure":
+                self._model_lost("configure_timeout", "", now)
+            case "stall":
+                self._model_lost("response_stalled", "", now)
+            case "retry":
+                if not (self._greeted and self._retry_purpose == "greeting"):
+                    self._ask(self._retry_purpose, now)
+            case _:
+                raise LocalError(f"no such timer: {name}")
+
+    # --- the end ----------------------------------------------------------------------------
+
+    def _end(self, reason: str, now: float, *, detail: str = "", failed: str = "") -> None:
+        """Close both sides, keep the reason, tell the last line; nothing happens after it."""
+        if reason == UNAVAILABLE:
+            self._tell_failure(detail, failed, "ended", now)
+        # Whatever is still queued for the phone is not heard any more.
+        if self._ledger.unheard(now):
+            self._cut(now)
+        had_leg = self.phone in (Phone.ATTACHED, Phone.TALKING)
+        self.phone = Phone.ENDED
+        self._timers.clear()
+        self._close_uplink()
+        self._out.append(events.CloseModel())
+        # The record first: when the socket closes, Twilio asks the gateway what comes next.
+        self._save(state="ended", reason=reason, ended_at=self._at(now))
+        if had_leg:
+            self._out.append(events.HangUpLeg(reason[:64]))
+        spoken_s = now - self._started_at if self._started_at is not None else 0.0
+        self._tell(
+            messages.CallEnded,
+            now,
+            reason=reason,
+            detail=detail,
+            duration_ms=_ms(spoken_s),
+            tokens=self._bill.tokens,
+            cost_usd=self._bill.cost_usd,
+            dropped_audio_ms=self.dropped_audio_ms,
+        )
+        self._out.append(events.Finish())
+
+    # --- small things -----------------------------------------------------------------------
+
+    def _send(self, event: dict[str, Any]) -> str:
+        self._sent += 1
+        identity = f"sb_{self._sent:06d}"
+        self._out.append(events.SendModel({**event, "event_id": identity}))
+        return identity
+
+    def _save(self, **changes: Any) -> None:
+        self.record = self.record.model_copy(update=changes)
+        self._out.append(events.Save(self.record))
+
+    def _at(self, now: float) -> datetime.datetime:
+        return self._clock + datetime.timedelta(seconds=now - self._born)
+
+    def _tell(self, kind: type[messages.Event], now: float, **fields: Any) -> None:
+        make = functools.partial(kind, call=self.record.call, epoch=self.record.epoch)
+        self._out.append(events.Tell(make(at=self._at(now), ms=_ms(now - self._born), **fields)))
+
+    def _tell_failure(self, code: str, text: str, effect: str, now: float) -> None:
+        self._tell(messages.ModelFailed, now, code=code, message=text[:1000], effect=effect)
+
+    def _charge(self, source: str, model: str, tokens: Tokens, seconds: float, now: float) -> None:
+        if tokens == Tokens() and not seconds:
+            return
+        cost = self._bill.add(model, tokens, seconds)
+        self._tell(
+            messages.UsageReported,
+            now,
+            source=source,
+            model=model,
+            tokens=tokens,
+            seconds=seconds,
+            cost_usd=cost,
+            total_cost_usd=self._bill.cost_usd,
+        )
+
+
+def _ms(seconds: float) -> int:
+    return max(0, round(seconds * 1000))
