@@ -334,6 +334,10 @@ class PhoneStream:
             return
         # The server must know of our interest before the owner may speak.
         await self._bus.flush()
+        self._go_live()
+
+    def _go_live(self) -> None:
+        """Nothing here waits, so nothing that the phone sends can slip in between."""
         if self.over:
             return
         self._bus.send_control(self._up_control, LegStarted(), urgent=True)
