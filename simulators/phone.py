@@ -245,7 +245,8 @@ class Phone:
 
     @property
     def events(self) -> list[Event]:
-        return self._journal.events
+        """What happened, in time order: that somebody stopped speaking is only known later."""
+        return sorted(self._journal.events, key=lambda event: event.ms)
 
     @property
     def warnings(self) -> list[CallWarning]:

@@ -89,6 +89,7 @@ class MediaStream:
         self._socket: ClientConnection | None = None
         self._outbox: asyncio.Queue[str] = asyncio.Queue()
         self._stopping = False
+        self._over = asyncio.Event()
         self._warned: set[int] = set()
         identity = webhooks.identity
         self._sender = twilio_messages.Sender(
@@ -123,15 +124,15 @@ class MediaStream:
         sending = asyncio.create_task(self._send())
         try:
             await self._receive()
+            return self._ended()
         finally:
             self._line.detach()
             sending.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await sending
             self._socket.transport.abort()  # both sides have said all; never wait for a peer here
-            await self._socket.wait_closed()
             self._webhooks.stream_event(self._request, self.sid, "stream-stopped")
-        return self._ended()
+            self._over.set()
+            await asyncio.wait([sending])
+            await self._socket.wait_closed()
 
     async def stop(self) -> None:
         """End the stream from Twilio's side: `stop`, then close. `run()` then returns."""
@@ -145,6 +146,7 @@ class MediaStream:
                 await self._outbox.join()
                 await self._socket.close()
         self._socket.transport.abort()  # a server that does not answer a close is left alone
+        await self._over.wait()
 
     def abort(self) -> None:
         """Lose the connection: a TCP reset, with no `stop` and no closing handshake."""

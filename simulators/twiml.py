@@ -218,7 +218,7 @@ def _check(element: ET.Element, warnings: list[str]) -> None:
     known = _ATTRIBUTES.get(element.tag)
     if known is None:
         return
-    for name in element.keys() - known:
+    for name in sorted(set(element.attrib) - known):
         warnings.append(f"attribute {name!r} is not allowed in <{element.tag}>")
     children = _CHILDREN.get(element.tag)
     for child in element:

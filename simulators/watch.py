@@ -16,6 +16,11 @@ class Watch:
     def __init__(self) -> None:
         self._waiters: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
 
+    @property
+    def waiting(self) -> bool:
+        """Whether anybody waits."""
+        return bool(self._waiters)
+
     def notify(self) -> None:
         """Ask every check again."""
         for check, future in self._waiters:
