@@ -164,7 +164,7 @@ class Response:
                 at = self._plan_text(message, said, at)
         for call in line.calls if not self._cut_short else ():
             output = self._output(call)
-            self._beat(at, self._open_call, output)
+            self._beat(at, self._open, output)
             for piece in _argument_pieces(call.arguments_text()):
                 at += _ARGUMENTS_DELTA_MS / 1000
                 self._beat(at, self._arguments_delta, output, piece)
@@ -252,12 +252,9 @@ class Response:
         return events
 
     def _open_message(self, output: _Output) -> list[Json]:
+        events = self._open(output)
         part = self._part("")
-        added = self._of_part("response.content_part.added", output, part=part)
-        return [*self._open(output), added]
-
-    def _open_call(self, output: _Output) -> list[Json]:
-        return self._open(output)
+        return [*events, self._of_part("response.content_part.added", output, part=part)]
 
     def _text_delta(self, output: _Output, piece: str) -> list[Json]:
         output.text += piece
