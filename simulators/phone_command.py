@@ -40,6 +40,7 @@ written to --out:
   summary.json  how soon the agent answered, interruptions, warnings Twilio would log, outcome
 
 exit code: 0 if an agent was heard, 1 if not, 2 if the command or the scenario is wrong.
+Ctrl-C hangs up, and still writes the files.
 A scenario is a JSON file; `simulators/scenarios/demo.json` is one to start from.
 """
 
@@ -52,7 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ScenarioError as exc:
         sys.stderr.write(f"{exc}\n")
         return 2
-    return asyncio.run(_call(arguments, scenario))
+    try:
+        return asyncio.run(_call(arguments, scenario))
+    except KeyboardInterrupt:  # the caller hung up in the meantime, and the files are written
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -46,7 +46,8 @@ def test_connect_with_a_stream() -> None:
 
 def test_other_verbs() -> None:
     document = _parsed(
-        '<Say voice="alice" loop="2">Hello <emphasis>you</emphasis></Say><Pause length="3"/><Pause/>'
+        '<Say voice="alice" loop="2">Hello <emphasis>you</emphasis></Say>'
+        '<Pause length="3"/><Pause/>'
         '<Play digits="1w2"/><Redirect method="GET">../next</Redirect><Reject reason="busy"/>'
         '<Dial timeout="5"><Number>+15550001</Number></Dial><Gather input="dtmf"/>'
     )
