@@ -1,0 +1,1 @@
+"""The command `switchboard`: run everything here, call it, and find out what is wrong."""

