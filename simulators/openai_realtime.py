@@ -10,10 +10,14 @@ In a test or a tool:
 """
 
 import argparse
+import ast
 import asyncio
+import inspect
+import itertools
 import json
 import signal
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -58,18 +62,28 @@ Faults, each as --fault KEY=VALUE:
 
 """
 
+_EXAMPLES = """
+
+Examples: --fault dial_delay_ms=3000
+          --fault drop_on=response.created --fault drop_on_nth=2 --fault first_n=1
+          --fault error_events='[[5000,{"code":"rate_limit_exceeded"}]]'
+"""
+
 
 def _help_of_faults() -> str:
-    switches = vars(Faults())
-    names = [name for name in switches if name not in ("connections_seen", "refusals_made")]
-    lines = [f"  {name:20} (default {switches[name]!r})" for name in names]
-    examples = [
-        "",
-        "Examples: --fault dial_delay_ms=3000",
-        "          --fault drop_on=response.created --fault drop_on_nth=2 --fault first_n=1",
-        '          --fault error_events=\'[[5000,{"code":"rate_limit_exceeded"}]]\'',
-    ]
-    return "\n".join(lines + examples)
+    """Return each switch with its default and the docstring under it in the source."""
+    defaults = vars(Faults())
+    (switches,) = ast.parse(inspect.getsource(Faults)).body
+    assert isinstance(switches, ast.ClassDef)
+    lines: list[str] = []
+    for field, below in itertools.pairwise(switches.body):
+        if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
+            assert isinstance(field.target, ast.Name)
+            default = defaults[field.target.id]
+            text = " ".join(str(ast.literal_eval(below.value)).split())
+            lines.append(f"  {field.target.id} (default {default!r})")
+            lines += textwrap.wrap(text, 92, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return "\n".join(lines) + _EXAMPLES
 
 
 def _parser() -> argparse.ArgumentParser:

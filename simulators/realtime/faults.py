@@ -47,7 +47,7 @@ class Faults:
     """Cut it when a server event of this type has just been sent."""
 
     drop_on_nth: int = 1
-    """... for the n-th time on this connection."""
+    """`drop_on` waits for the n-th such event of the connection."""
 
     session_ms: int = _HOUR_MS
     """OpenAI: a session ends after 60 minutes: `error` session_expired, close 1001."""
@@ -59,7 +59,7 @@ class Faults:
     """The n-th response of a connection ends `failed`; 0 for none."""
 
     fail_code: str = "rate_limit_exceeded"
-    """... with this code; "server_error" is an error of that type without a code."""
+    """The code of `fail_response`; "server_error" is an error of that type without a code."""
 
     stall_response_ms: int = 0
     """Every response begins to speak this much later."""
@@ -70,9 +70,8 @@ class Faults:
     late_done_ms: int = 0
     """A cancelled response says so this much later, perhaps after the next `response.created`."""
 
+    # Counted here, so that new `Faults` count from zero.
     connections_seen: int = dataclasses.field(default=0, init=False, repr=False)
-    """Counted here, so that new `Faults` count from zero."""
-
     refusals_made: int = dataclasses.field(default=0, init=False, repr=False)
 
 

@@ -18,6 +18,7 @@ from websockets.http11 import Request, Response
 
 from simulators.realtime import speaking
 from simulators.realtime.faults import Faults
+from simulators.realtime.ids import Ids
 from simulators.realtime.outbox import Abort, Close, Output, Send
 from simulators.realtime.record import Connection
 from simulators.realtime.refusal import Refusal
@@ -51,7 +52,7 @@ class RealtimeSimulator:
         faults: Faults | None = None,
         faults_by_model: Mapping[str, Faults] | None = None,
         generation_speed: float = 8.0,
-        seed: int = 0,
+        seed: int | None = None,
         on_event: Callable[[str, Json], None] | None = None,
     ) -> None:
         self.host = host
@@ -72,6 +73,7 @@ class RealtimeSimulator:
         self.connections: deque[Connection] = deque(maxlen=_CONNECTIONS_KEPT)
         """The newest 64, newest last; refused upgrades are not among them."""
 
+        # Unseeded, ids differ between simulators, as a client that reconnects may expect.
         self._rng = random.Random(seed)  # noqa: S311 - ids and sizes, no secret
         self._on_event = on_event  # called with ">" or "<" and the event, audio left out
         self._server: Server | None = None
@@ -173,7 +175,7 @@ class RealtimeSimulator:
         refused = self._refusal(record.headers, record.model)
         if refused is not None:
             refusal, close_code = refused
-            event = {**refusal.event(None), "event_id": "event_000000000000000000000"}
+            event = {**refusal.event(None), "event_id": Ids(self._rng).new("event")}
             code = f".{refusal.code}" if refusal.code else ""
             close = Close(close_code, f"invalid_request_error{code}")
             await self._perform([Send(event), close], socket, record)

@@ -71,7 +71,7 @@ class Driver:
             unix_time=1_795_348_800,
             rng=random.Random(7),
         )
-        self._keep(self.session.start(self.now))
+        self.keep(self.session.start(self.now))
         if configured is not None:
             self.configure(configured)
             assert self.events[-1]["type"] == "session.updated"
@@ -84,7 +84,7 @@ class Driver:
 
     def send_raw(self, message: str | bytes) -> list[Json]:
         before = len(self.events)
-        self._keep(self.session.receive(message, self.now))
+        self.keep(self.session.receive(message, self.now))
         return self.events[before:]
 
     def configure(self, session: Json, **fields: Any) -> Json:
@@ -117,7 +117,7 @@ class Driver:
         end = self.now + seconds
         while (at := self.session.next_timer()) is not None and at <= end:
             self.now = at
-            self._keep(self.session.handle_timer(at))
+            self.keep(self.session.handle_timer(at))
         self.now = end
 
     def until(self, check: Callable[[], bool]) -> None:
@@ -128,7 +128,7 @@ class Driver:
             assert at is not None, "nothing more will happen"
             assert at < end, f"not within {RAN_S_MAX} s"
             self.now = max(self.now, at)
-            self._keep(self.session.handle_timer(self.now))
+            self.keep(self.session.handle_timer(self.now))
 
     def until_event(self, kind: str, nth: int = 1) -> Json:
         """Let time pass until the n-th event of this type from now on."""
@@ -158,7 +158,7 @@ class Driver:
     def last(self, kind: str) -> Json:
         return self.of(kind)[-1]
 
-    def _keep(self, outputs: list[Output]) -> None:
+    def keep(self, outputs: list[Output]) -> None:
         for output in outputs:
             assert self.ending is None, "an output after the end"
             if isinstance(output, Send):

@@ -293,4 +293,5 @@ def test_the_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     text = capsys.readouterr().out
     assert '"greeting"' in text
-    assert "drop_after_ms" in text
+    assert "drop_after_ms (default None)" in text
+    assert "without a close frame" in text
