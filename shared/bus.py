@@ -310,7 +310,9 @@ class Bus:
             await asyncio.wait([self._flushing], timeout=CLOSE_TIMEOUT_S)
         with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
             await self.client.flush(timeout=1)
-        await self.client.close()
+        with contextlib.suppress(nats.errors.Error, OSError):
+            # In an outage nats-py writes what is pending into the broken socket, and says so.
+            await self.client.close()
 
 
 # --- JetStream -----------------------------------------------------------------------------------
