@@ -234,6 +234,11 @@ class Bus:
         with contextlib.suppress(nats.errors.Error):
             await subscription.unsubscribe()
 
+    async def drain(self, subscription: Subscription) -> None:
+        """End interest at once, and handle what was already delivered."""
+        with contextlib.suppress(nats.errors.Error):
+            await subscription.drain()  # type: ignore[no-untyped-call]
+
     async def flush(self) -> None:
         """Wait until the server has processed everything sent so far (a round trip)."""
         if self._flushing is not None:

@@ -61,6 +61,7 @@ class Worker:
         self._stopping = False
         self._gate = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
+        self._leaving: set[asyncio.Task[None]] = set()
         metrics.MAX.set(max_calls)
 
     @property
@@ -84,9 +85,10 @@ class Worker:
             driver.feed(WorkerStopping())
         if self._calls:
             await asyncio.wait(self._calls.values(), timeout=STOP_GRACE_S)
-        for task in (*self._calls.values(), *self._tasks):
+        rest = (*self._calls.values(), *self._tasks, *self._leaving)
+        for task in rest:
             task.cancel()
-        await asyncio.gather(*self._calls.values(), *self._tasks, return_exceptions=True)
+        await asyncio.gather(*rest, return_exceptions=True)
 
     # --- capacity ---------------------------------------------------------------------------
 
@@ -100,7 +102,11 @@ class Worker:
                 )
             elif not room and self._group is not None:
                 group, self._group = self._group, None
-                await self._bus.unsubscribe(group)
+                # In a task: draining waits for the very offer that may have brought us here, and
+                # answers those that were already on their way.
+                leaving = asyncio.create_task(self._bus.drain(group), name="leave")
+                self._leaving.add(leaving)
+                leaving.add_done_callback(self._leaving.discard)
 
     async def _beat(self) -> None:
         while True:
