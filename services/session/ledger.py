@@ -21,6 +21,12 @@ from shared.audio import AudioFormat
 MARK_EVERY_MS: Final = 200
 #: Marks that a phone may owe us: ten minutes of audio, which is also all that Twilio buffers.
 MARKS_LIMIT: Final = 10 * 60 * 1000 // MARK_EVERY_MS
+#: Items kept without a mark that says they were heard: a phone that returns no marks at all.  Ten
+#: are queued at most in a real call (an answer is one or two items).
+ITEMS_LIMIT: Final = 64
+RUNS_LIMIT: Final = 4 * ITEMS_LIMIT
+#: An item's id inside a mark's name.  OpenAI's ids have 26 characters; treat them as opaque.
+MARK_ITEM_CHARS: Final = 64
 
 
 @dataclass(slots=True)
@@ -54,6 +60,8 @@ class Ledger:
         #: Runs of one item on the line: (item, start, end); `None` is padding.
         self._runs: collections.deque[tuple[str | None, int, int]] = collections.deque()
         self._marks: dict[str, int] = {}
+        #: Marks made since the last clear; part of every mark's name, so that no name comes twice.
+        self._marked = 0
         self._end = 0
         self._anchor = 0
         self._anchor_at = 0.0
@@ -69,11 +77,15 @@ class Ledger:
         Returns what to send to the phone, in order: pieces of whole frames of at most
         `MARK_EVERY_MS` (bytes) and names of marks (str).
         """
-        spoken = self._items.get(item)
         out: list[bytes | str] = []
+        if not audio:
+            return out
+        spoken = self._items.get(item)
         if spoken is None:
-            spoken = self._items[item] = Spoken(item)
             self._rest_of_others(item, out, now)
+            self._make_room(now)
+            spoken = self._items[item] = Spoken(item)
+        spoken.complete = False
         if self._rest:
             audio = self._rest.pop(item, b"") + audio
         whole = len(audio) - len(audio) % self._audio.frame_bytes
@@ -84,24 +96,35 @@ class Ledger:
             if spoken.sent == 0:
                 # Comes back when the item begins to be played: the clock's first fixed point.
                 self._settle(now)
-                self._mark(item, out)
+                self._mark(spoken, out)
             for piece in self._audio.cut(audio, MARK_EVERY_MS):
                 self._put(spoken, piece, out, now)
         return out
+
+    def _make_room(self, now: float) -> None:
+        """Too many items that no mark spoke of: believe the clock about those it has passed."""
+        if len(self._items) >= ITEMS_LIMIT:
+            self._forget_heard(self._position(now))
+        while len(self._items) >= ITEMS_LIMIT:
+            oldest = next(iter(self._items))
+            del self._items[oldest]
+            self._rest.pop(oldest, None)
 
     def complete(self, item: str, now: float) -> list[bytes | str]:
         """All audio of `item` was given: send the rest, padded to a frame, and its last mark."""
         spoken = self._items.get(item)
         if spoken is None or spoken.complete:
             return []
-        spoken.complete = True
         out: list[bytes | str] = []
         self._finish_frame(spoken, out, now)
-        if spoken.sent:
-            self._mark(item, out)
+        spoken.complete = True
+        if not (out and isinstance(out[-1], str)):
+            # Also when all was heard before: this mark's return is what says so.
+            self._mark(spoken, out)
         return out
 
     def _rest_of_others(self, item: str, out: list[bytes | str], now: float) -> None:
+        """Another item begins: what is left of the one before must not come after it."""
         for other in [name for name in self._rest if name != item]:
             self._finish_frame(self._items[other], out, now)
 
@@ -109,29 +132,38 @@ class Ledger:
         rest = self._rest.pop(spoken.item, b"")
         if not rest:
             return
-        self._put(spoken, rest, out, now)
+        if spoken.sent == 0:
+            self._settle(now)
+            self._mark(spoken, out)
         missing = self._audio.frame_bytes - len(rest)
-        padding = self._audio.silent_sample * (missing // self._audio.sample_bytes)
-        self._runs.append((None, self._end, self._end + len(padding)))
-        self._end += len(padding)
-        out.append(padding)
+        padding = self._audio.silent_sample * -(-missing // self._audio.sample_bytes)
+        self._put(spoken, rest, out, now, padding[:missing])
 
-    def _put(self, spoken: Spoken, piece: bytes, out: list[bytes | str], now: float) -> None:
+    def _put(
+        self, spoken: Spoken, piece: bytes, out: list[bytes | str], now: float, padding: bytes = b""
+    ) -> None:
         self._settle(now)
+        if len(self._runs) >= RUNS_LIMIT:
+            self._forget_heard(self._position(now))
         start, self._end = self._end, self._end + len(piece)
         if self._runs and self._runs[-1][0] == spoken.item:
             self._runs[-1] = (spoken.item, self._runs[-1][1], self._end)
         else:
             self._runs.append((spoken.item, start, self._end))
+        if padding:
+            start, self._end = self._end, self._end + len(padding)
+            self._runs.append((None, start, self._end))
         spoken.sent += len(piece)
-        out.append(piece)
+        out.append(piece + padding)
         if self._end >= self._next_mark:
-            self._mark(spoken.item, out)
+            self._mark(spoken, out)
 
-    def _mark(self, item: str, out: list[bytes | str]) -> None:
-        name = f"{self.generation}.{item}.{self._audio.ms(self._items[item].sent)}"
-        if name in self._marks or len(self._marks) >= MARKS_LIMIT:
+    def _mark(self, spoken: Spoken, out: list[bytes | str]) -> None:
+        if len(self._marks) >= MARKS_LIMIT:
             return
+        self._marked += 1
+        item, sent_ms = spoken.item[:MARK_ITEM_CHARS], self._audio.ms(spoken.sent)
+        name = f"{self.generation}.{self._marked}.{item}.{sent_ms}"
         self._marks[name] = self._end
         self._next_mark = self._end + MARK_EVERY_MS * self._audio.bytes_per_ms
         out.append(name)
@@ -172,7 +204,7 @@ class Ledger:
     def _position(self, now: float) -> int:
         """Where the player is, in bytes on the line."""
         elapsed_ms = max(0.0, now - self._anchor_at) * 1000
-        return min(self._end, self._anchor + int(elapsed_ms * self._audio.bytes_per_ms))
+        return min(self._end, self._anchor + round(elapsed_ms * self._audio.bytes_per_ms))
 
     def _settle(self, now: float) -> None:
         """If the player has run dry, what is sent next starts to play now."""
@@ -202,13 +234,13 @@ class Ledger:
         cuts = [
             Cut(item, self._audio.ms(min(heard[item], spoken.sent)), self._audio.ms(spoken.sent))
             for item, spoken in self._items.items()
-            if spoken.sent and not (spoken.complete and heard[item] >= spoken.sent)
+            if not (spoken.complete and heard[item] >= spoken.sent)
         ]
         self.generation += 1
         self._items.clear()
         self._runs.clear()
         self._marks.clear()
         self._rest.clear()
-        self._end = self._anchor = self._next_mark = 0
+        self._end = self._anchor = self._next_mark = self._marked = 0
         self._anchor_at = now
         return cuts
