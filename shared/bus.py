@@ -240,10 +240,13 @@ class Bus:
             await subscription.drain()  # type: ignore[no-untyped-call]
 
     async def flush(self) -> None:
-        """Wait until the server has processed everything sent so far (a round trip)."""
+        """Wait until the server has processed everything sent so far (two round trips)."""
         if self._flushing is not None:
             await asyncio.shield(self._flushing)
         with contextlib.suppress(nats.errors.Error, TimeoutError):
+            # nats-py writes its PING at once, ahead of commands that still wait for its flusher:
+            # the first round trip lets those out, the second is behind them.
+            await self.client.flush(timeout=2)
             await self.client.flush(timeout=2)
 
     # --- the story --------------------------------------------------------------------------

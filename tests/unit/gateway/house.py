@@ -124,8 +124,9 @@ def verbs(document: ElementTree.Element) -> list[str]:
 async def gateway(
     nats_url: str, *, limits: Limits | None = None, **fields: Any
 ) -> AsyncIterator[Gateway]:
-    fields = {"stream_token_secret": SECRET, "drain_s": 0, "offer_timeout_s": 0.5} | fields
-    settings = GatewaySettings(_env_file=None, nats_url=nats_url, listen_port=free_port(), **fields)
+    values: dict[str, Any] = {"stream_token_secret": SECRET, "drain_s": 0, "offer_timeout_s": 0.5}
+    values |= {"nats_url": nats_url, "listen_port": free_port(), "_env_file": None, **fields}
+    settings = GatewaySettings(**values)
     bus = await Bus.connect(settings, "gateway", name="gateway")
     life = Lifecycle("gateway")
     life.check("nats", lambda: None if bus.connected else "NATS is not connected")
