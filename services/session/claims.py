@@ -33,6 +33,8 @@ class Claims:
         try:
             self._revisions[record.call] = await self._bucket.create(record.call, record.encode())
         except nats.js.errors.KeyWrongLastSequenceError:
+            if await self._own_write(record):
+                return None
             return await self.read(record.call)
         return None
 
@@ -58,9 +60,9 @@ class Claims:
                     record.call, record.encode(), last=self._revisions.get(record.call, 0)
                 )
             except nats.js.errors.KeyWrongLastSequenceError:
-                known = await self._own_write(record)
-                if not known:
+                if not await self._own_write(record):
                     return False
+                continue  # based on our own last write now
             except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
                 log.warning(
                     "a call record was not saved",
@@ -71,11 +73,12 @@ class Claims:
         return True
 
     async def _own_write(self, record: CallRecord) -> bool:
-        """A retry finds the write of its first try: same owner, so nothing was lost."""
+        """A write of ours whose acknowledgement was lost: same owner, so the call is still ours."""
         with contextlib.suppress(nats.errors.Error, nats.js.errors.Error, TimeoutError):
             entry = await self._bucket.get(record.call)
             stored = CallRecord.decode(entry.value or b"")
-            if (stored.worker, stored.epoch) == (record.worker, record.epoch):
+            mine = (stored.worker, stored.epoch) == (record.worker, record.epoch)
+            if mine and stored.state != "ended":
                 self._revisions[record.call] = entry.revision or 0
                 return True
         return False

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, assert_never
 
+import nats.errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from pydantic import ValidationError
@@ -58,6 +59,8 @@ class CallDriver:
         self._kept_bytes = 0
         #: Steps that wait for somebody, in order; bounded by what one call can ask for.
         self._lane: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
+        #: Sockets that are being closed: nobody waits for their handshakes but the call's end.
+        self._closing: set[asyncio.Task[None]] = set()
         self._crash: Exception | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._commands: Subscription | None = None
@@ -76,7 +79,7 @@ class CallDriver:
         try:
             self._commands = await self._bus.subscribe(subjects.command(self.id), self._on_command)
             self.listening.set()
-            self._perform(self.call.start(self._loop.time()))
+            self._guarded(self.call.start)
             while not self._finished or not self._lane.empty():
                 step = await self._lane.get()
                 await step()
@@ -91,17 +94,19 @@ class CallDriver:
 
         `command` is the request that an `Answer` belongs to.
         """
+        self._guarded(functools.partial(self.call.handle, event), command)
+
+    def _guarded(self, step: Callable[[float], list[Action]], command: Msg | None = None) -> None:
+        """Take a step of the machine now and perform it; what breaks ends this call only."""
         if self._finished:
             return
         try:
-            actions = self.call.handle(event, self._loop.time())
+            self._perform(step(self._loop.time()), command)
         except RemoteError as error:
             metrics.VENDOR_SURPRISES.inc()
             log.warning("the model surprised us", extra={"call": self.id, "error": str(error)})
         except Exception as error:  # noqa: BLE001 - raised again by run(), the call's top frame
             self._crashed(error)
-        else:
-            self._perform(actions, command)
 
     def _crashed(self, error: Exception) -> None:
         self._crash = error
@@ -115,7 +120,7 @@ class CallDriver:
             match action:
                 case events.PlayAudio(audio):
                     if not self._bus.send_audio(self._down_audio, audio):
-                        self.call.dropped_audio_ms += self._audio.ms(len(audio))
+                        self._count_dropped(len(audio))
                 case events.PlayMark(name):
                     self._bus.send_control(self._down_control, messages.Mark(name=name))
                 case events.PlayClear():
@@ -131,9 +136,10 @@ class CallDriver:
                 case events.CloseUplink():
                     self._uplink_open = False
                 case events.DialModel(model):
-                    self._later(self._dial_model, model)
+                    self._close_model()
+                    self._model = self._dial(model, self.feed)
                 case events.CloseModel():
-                    self._later(self._close_model)
+                    self._close_model()
                 case events.ListenLeg(leg):
                     self._later(self._listen, leg)
                 case events.MoveLeg(leg):
@@ -158,7 +164,8 @@ class CallDriver:
 
     async def _answer(self, command: Msg | None, answer: Message) -> None:
         if command is not None and command.reply:
-            await command.respond(answer.encode())
+            with contextlib.suppress(nats.errors.Error):  # who asked will ask again
+                await command.respond(answer.encode())
 
     async def _save_record(self, record: CallRecord) -> None:
         if not await self._save(record) and record.state != "ended":
@@ -172,6 +179,7 @@ class CallDriver:
         for action in self.call.handle(events.HangUpRequested("failed"), self._loop.time()):
             match action:
                 case events.Tell(event):
+                    metrics.observe(event)
                     self._bus.tell(event)
                 case events.Save(record):
                     await self._save(record)
@@ -180,17 +188,14 @@ class CallDriver:
                 case _:
                     pass  # the sockets were closed when the call crashed
 
-    async def _dial_model(self, model: str) -> None:
-        await self._close_model()
-        if not self._finished:
-            self._model = self._dial(model, self.feed)
-
-    async def _close_model(self) -> None:
+    def _close_model(self) -> None:
+        """It is deaf and mute at once; its closing handshake holds nobody up."""
         if self._model is not None:
             model, self._model = self._model, None
-            self.call.dropped_audio_ms += self._audio.ms(model.dropped_bytes)
             metrics.MALFORMED_EVENTS.inc(model.malformed)
-            await model.close()
+            closing = model.close()
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
     async def _let_go(self) -> None:
         self._finished = True
@@ -199,9 +204,9 @@ class CallDriver:
         for subscription in (self._commands, self._leg):
             if subscription is not None:
                 await self._bus.unsubscribe(subscription)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FINISH_TIMEOUT_S):
-                await self._close_model()
+        self._close_model()
+        if self._closing:
+            await asyncio.wait(self._closing, timeout=FINISH_TIMEOUT_S)
 
     # --- one timer --------------------------------------------------------------------------
 
@@ -216,21 +221,15 @@ class CallDriver:
 
     def _on_timer(self) -> None:
         self._timer = None
-        if self._finished:
-            return
-        try:
-            actions = self.call.handle_timer(self._loop.time())
-        except Exception as error:  # noqa: BLE001 - raised again by run(), the call's top frame
-            self._crashed(error)
-        else:
-            self._perform(actions)
+        self._guarded(self.call.handle_timer)
 
     # --- the caller's audio -----------------------------------------------------------------
 
     async def _on_up(self, message: Msg) -> None:
         if message.subject.endswith("audio"):
+            self.call.line_heard_at = self._loop.time()
             if self._uplink_open and self._model is not None:
-                await self._model.send_audio(message.data)
+                self._count_dropped(await self._model.send_audio(message.data))
             else:
                 self._keep(message.data)
             return
@@ -240,9 +239,13 @@ class CallDriver:
         self._kept.append(audio)
         self._kept_bytes += len(audio)
         while self._kept_bytes > UPLINK_KEEP_MS * self._audio.bytes_per_ms:
-            dropped = self._kept.popleft()
-            self._kept_bytes -= len(dropped)
-            self.call.dropped_audio_ms += self._audio.ms(len(dropped))
+            dropped = len(self._kept.popleft())
+            self._kept_bytes -= dropped
+            self._count_dropped(dropped)
+
+    def _count_dropped(self, size: int) -> None:
+        if size:
+            self.call.dropped_audio_ms += self._audio.ms(size)
 
     def _open_uplink(self) -> None:
         if self._model is None:
@@ -252,7 +255,7 @@ class CallDriver:
         kept, self._kept_bytes = b"".join(self._kept), 0
         self._kept.clear()
         if kept:
-            self._model.queue_audio(kept)
+            self._count_dropped(self._model.queue_audio(kept))
 
     # --- control ----------------------------------------------------------------------------
 

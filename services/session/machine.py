@@ -40,6 +40,9 @@ ATTACH_TIMEOUT_S: Final = 30.0
 START_TIMEOUT_S: Final = 10.0
 #: Twilio asks `/twiml/after` at once when a socket is lost; 15 s covers its own time-out.
 REATTACH_TIMEOUT_S: Final = 15.0
+#: Twilio sends 50 frames a second, also of silence: a phone without any for so long is gone, and
+#: the gateway that should have said so is gone as well.
+LINE_TIMEOUT_S: Final = 5.0
 #: From dialling to configured.  2 s were seen from far away; 70 to 260 ms for the update.
 CONFIGURE_TIMEOUT_S: Final = 8.0
 #: Dials in a row without a finished response between them; waits before each: at once, then longer.
@@ -65,6 +68,8 @@ class Call:
         self.record = record
         self.phone = Phone.RINGING
         self.model = Model.DIALLING
+        #: When the phone's audio last came: written by the driver, frame by frame.
+        self.line_heard_at = now
         #: Agent audio that could not be played; the driver adds what it dropped itself.
         self.dropped_audio_ms = 0
         self._agent = record.agent
@@ -97,6 +102,10 @@ class Call:
         #: Items of the agent that were played, and the response each belongs to.
         self._items: dict[str, str] = {}
         self._server_errors = 0
+        #: Between the two events of voice detection.  It will start a response of its own.
+        self._caller_speaks = False
+        #: The caller has spoken, and that response has not started yet.
+        self._answer_due = False
 
     # --- the driver's side ------------------------------------------------------------------
 
@@ -137,7 +146,10 @@ class Call:
     def handle_timer(self, now: float) -> list[Action]:
         """Do what is due at `now`."""
         for name in [name for name, due in self._timers.items() if due <= now]:
-            if self._timers.pop(name, None) is not None:
+            # Looked up again: one that is due can stop another, or start it anew.
+            due = self._timers.get(name)
+            if due is not None and due <= now:
+                del self._timers[name]
                 self._due(name, now)
         return self._take()
 
@@ -162,6 +174,7 @@ class Call:
             case events.OwnershipLost():
                 self.phone = Phone.ENDED
                 self._timers.clear()
+                self._close_uplink()
                 self._out += [events.CloseModel(), events.Finish()]
             case _ if event.leg != self.record.leg:
                 return  # a leg that was replaced
@@ -194,8 +207,8 @@ class Call:
         leg = self.record.leg + 1
         self._gateway = event.gateway
         self.phone = Phone.ATTACHED
-        self._timers.pop("attach", None)
-        self._timers.pop("reattach", None)
+        for name in ("attach", "reattach", "line"):
+            self._timers.pop(name, None)
         self._timers["start"] = now + START_TIMEOUT_S
         self._close_uplink()
         self._out.append(events.ListenLeg(leg))
@@ -209,6 +222,8 @@ class Call:
             return  # said twice
         self.phone = Phone.TALKING
         self._timers.pop("start", None)
+        self.line_heard_at = now
+        self._timers["line"] = now + LINE_TIMEOUT_S
         leg, gateway = self.record.leg, self._gateway
         if self._started_at is None:
             self._started_at = now
@@ -223,6 +238,7 @@ class Call:
             return
         self.phone = Phone.DETACHED
         self._timers.pop("start", None)
+        self._timers.pop("line", None)
         self._timers["reattach"] = now + REATTACH_TIMEOUT_S
         self._tell(messages.LegDropped, now, leg=self.record.leg, reason=reason)
         self._close_uplink()
@@ -244,10 +260,10 @@ class Call:
         """Phone and model are both there: the agent speaks first, then the caller is heard."""
         if self.phone is not Phone.TALKING or self.model is not Model.READY or self._uplink:
             return
+        owes_word, self._owes_word = self._owes_word, False
         if not self._greeted:
             self._ask("greeting", now)
-        elif self._owes_word:
-            self._owes_word = False
+        elif owes_word:
             self._ask("resume", now)
         self._uplink = True
         self._out.append(events.OpenUplink())
@@ -297,7 +313,8 @@ class Call:
             self._end(UNAVAILABLE, now, detail=code, failed=text)
             return
         self._tell_failure(code, text, "redialled", now)
-        if self._responses.busy or self._history.unanswered():
+        unsaid = self._responses.busy or self._answer_due or "retry" in self._timers
+        if unsaid or self._caller_speaks or self._history.unanswered():
             self._owes_word = True
         for item in list(self._items):
             self._put(self._ledger.complete(item, now))
@@ -328,19 +345,23 @@ class Call:
             case events.SpeechStarted(item):
                 self._tell(messages.CallerStartedSpeaking, now, item=item)
                 self._speech_ended_at = None
-                if not self._responses.busy:
-                    self._timers.pop("stall", None)
+                self._caller_speaks, self._answer_due = True, False
                 self._barge_in(now)
+                self._watch_response(now)
             case events.SpeechStopped(item):
                 self._history.turn(item, "caller")
                 self._speech_ended_at = now
-                self._timers["stall"] = now + STALL_TIMEOUT_S  # an answer must come
+                self._caller_speaks, self._answer_due = False, True
+                self._watch_response(now)
                 self._tell(messages.CallerStoppedSpeaking, now, item=item)
             case events.CallerTranscript():
                 self._caller_transcript(event, now)
             case events.ResponseStarted(response, purpose):
                 self._responses.started(response, purpose)
-                self._timers["stall"] = now + STALL_TIMEOUT_S
+                self._answer_due = False
+                # Whatever was to be tried again: this one answers it, or fails and is tried again.
+                self._timers.pop("retry", None)
+                self._watch_response(now)
                 if self.phone is not Phone.TALKING:
                     self._drop_speech(now)  # nobody would hear it
             case events.ResponseFinished():
@@ -364,7 +385,7 @@ class Call:
         self._timers["stall"] = now + STALL_TIMEOUT_S
         if event.item not in self._items:
             self._items[event.item] = event.response
-            self._history.turn(event.item, "agent")
+            self._history.turn(event.item, "agent").heard = 1.0
             self._agent_started(event, now)
         self._put(self._ledger.play(event.item, event.audio, now))
 
@@ -413,8 +434,8 @@ class Call:
 
     def _caller_transcript(self, event: events.CallerTranscript, now: float) -> None:
         text = event.text.strip()
-        self._history.turn(event.item, "caller").text = text
-        if text:
+        if text:  # silence, after an idle timeout, is no turn
+            self._history.turn(event.item, "caller").text = text
             self._tell(messages.Transcript, now, who="caller", text=text, item=event.item)
         model = self._agent.transcription_model or "transcription"
         self._charge("transcription", model, event.tokens, event.seconds, now)
@@ -428,6 +449,9 @@ class Call:
         next one.  Nobody but us clears the phone and cuts the item to what was heard.
         """
         self._responses.mute_active()
+        # The answer to what the caller says now comes without our asking.
+        self._responses.take_wanted()
+        self._timers.pop("retry", None)
         if self._ledger.unheard(now):
             self._out.append(events.PlayClear())
             self._cut(now)
@@ -437,6 +461,7 @@ class Call:
             turn = self._history.turn(cut.item, "agent")
             turn.heard = cut.heard_ms / cut.sent_ms if cut.sent_ms else 0.0
             if self.model is Model.READY and cut.item in self._items:
+                self._responses.mute(self._items[cut.item])
                 self._send(realtime.truncate(cut.item, cut.heard_ms))
             self._tell(
                 messages.Interrupted,
@@ -451,11 +476,25 @@ class Call:
 
     def _ask(self, purpose: str, now: float) -> None:
         """Ask for a response, now or when the running one is done: one at a time."""
+        if self.phone is not Phone.TALKING:
+            self._owes_word = True  # nobody would hear it now
+            return
+        if self._caller_speaks or (purpose == "greeting" and self._greeted):
+            return  # voice detection will start one; nobody is greeted twice
         if not self._responses.may_ask(purpose):
             return
         event = realtime.response_create(purpose, self._instructions_for(purpose))
         self._responses.asked(purpose, self._send(event))
-        self._timers["stall"] = now + STALL_TIMEOUT_S
+        self._watch_response(now)
+
+    def _watch_response(self, now: float) -> None:
+        """While one is due, asked for or running, the next sign of life must come in time."""
+        if self.model is not Model.READY:
+            return
+        if self._responses.busy or self._answer_due:
+            self._timers["stall"] = now + STALL_TIMEOUT_S
+        else:
+            self._timers.pop("stall", None)
 
     def _instructions_for(self, purpose: str) -> str | None:
         agent = self._agent
@@ -473,17 +512,17 @@ class Call:
         purpose = self._responses.purpose(event.response)
         if not self._responses.finished(event.response):
             return  # an old one; a newer one runs already
-        self._timers.pop("stall", None)
         if event.status == "failed":
             self._response_failed(purpose, event.code, event.message, now)
-            return
-        if event.status == "completed":
-            self._dials = self._failures = 0
-        wanted = self._responses.take_wanted()
-        # Somebody may have spoken for us meanwhile: then there is nothing left to say.
-        spoke = event.status == "completed" and event.response in self._items.values()
-        if wanted is not None and not spoke:
-            self._ask(wanted, now)
+        else:
+            if event.status == "completed":
+                self._dials = self._failures = 0
+            wanted = self._responses.take_wanted()
+            # Somebody may have spoken for us meanwhile: then there is nothing left to say.
+            spoke = event.status != "cancelled" and event.response in self._items.values()
+            if wanted is not None and not spoke:
+                self._ask(wanted, now)
+        self._watch_response(now)
 
     def _response_failed(self, purpose: str, code: str, text: str, now: float) -> None:
         """Try again after a while; the same thing is said, by the same rules."""
@@ -505,11 +544,12 @@ class Call:
             self._end(UNAVAILABLE, now, detail=event.code, failed=event.message)
             return
         if reaction is Reaction.WAIT_FOR_RESPONSE:
-            self._responses.put_off()
+            self._put_off(now)
         elif reaction is Reaction.REDIAL:
             self._model_lost(event.code, event.message, now)
         elif (purpose := self._responses.refused(event.event_id)) is not None:
             self._response_failed(purpose, event.code, event.message, now)
+            self._watch_response(now)
         elif reaction is Reaction.RETRY:
             # OpenAI: an internal error is worth one more try; then a new session.
             self._server_errors += 1
@@ -519,6 +559,14 @@ class Call:
                 self._tell_failure(event.code, event.message, "ignored", now)
         else:
             self._tell_failure(event.code, event.message, "ignored", now)
+
+    def _put_off(self, now: float) -> None:
+        """Ours was refused because another one runs; it may be done by now."""
+        self._responses.put_off()
+        if not self._responses.running and (wanted := self._responses.take_wanted()) is not None:
+            self._timers["retry"] = now + RETRY_WAITS_S[0]
+            self._retry_purpose = wanted
+        self._watch_response(now)
 
     # --- timers -----------------------------------------------------------------------------
 
@@ -530,6 +578,8 @@ class Call:
                 self._end("caller_lost", now)
             case "start":
                 self._leg_lost("the gateway never started the leg", now)
+            case "line":
+                self._watch_line(now)
             case "max_call":
                 self._end("max_duration", now)
             case "redial":
@@ -539,10 +589,16 @@ class Call:
             case "stall":
                 self._model_lost("response_stalled", "", now)
             case "retry":
-                if not (self._greeted and self._retry_purpose == "greeting"):
-                    self._ask(self._retry_purpose, now)
+                self._ask(self._retry_purpose, now)
             case _:
                 raise LocalError(f"no such timer: {name}")
+
+    def _watch_line(self, now: float) -> None:
+        due = self.line_heard_at + LINE_TIMEOUT_S
+        if due > now:
+            self._timers["line"] = due
+        else:
+            self._leg_lost("no audio from the phone", now)
 
     # --- the end ----------------------------------------------------------------------------
 
@@ -550,17 +606,18 @@ class Call:
         """Close both sides, keep the reason, tell the last line; nothing happens after it."""
         if reason == UNAVAILABLE:
             self._tell_failure(detail, failed, "ended", now)
+        self.model = Model.DOWN
         # Whatever is still queued for the phone is not heard any more.
         if self._ledger.unheard(now):
             self._cut(now)
-        had_leg = self.phone in (Phone.ATTACHED, Phone.TALKING)
         self.phone = Phone.ENDED
         self._timers.clear()
         self._close_uplink()
         self._out.append(events.CloseModel())
         # The record first: when the socket closes, Twilio asks the gateway what comes next.
         self._save(state="ended", reason=reason, ended_at=self._at(now))
-        if had_leg:
+        if self.record.leg:
+            # Even when the leg is thought lost: a gateway that was only slow must let go as well.
             self._out.append(events.HangUpLeg(reason[:64]))
         spoken_s = now - self._started_at if self._started_at is not None else 0.0
         self._tell(

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from services.session import realtime
 from services.session.events import ModelClosed, ModelEvent
@@ -46,8 +46,6 @@ class ModelSocket:
         self._socket: ClientConnection | None = None
         self._outbox: collections.deque[str | bytes] = collections.deque()
         self._wake = asyncio.Event()
-        #: Bytes of caller audio that were dropped, because the service did not read.
-        self.dropped_bytes = 0
         #: Frames from the service that made no sense.
         self.malformed = 0
         self._task = asyncio.create_task(self._run(), name="model-socket")
@@ -60,32 +58,30 @@ class ModelSocket:
         else:
             log.error("the model's outbox is full: an event was dropped")
 
-    def queue_audio(self, audio: bytes) -> None:
-        """Queue caller audio behind the events queued before; drops and counts when full."""
-        if len(self._outbox) < OUTBOX_LIMIT:
-            self._outbox.append(realtime.append(audio))
-            self._wake.set()
-        else:
-            self.dropped_bytes += len(audio)
+    def queue_audio(self, audio: bytes) -> int:
+        """Queue caller audio behind the events queued before.  Returns how much was dropped."""
+        if len(self._outbox) >= OUTBOX_LIMIT:
+            return len(audio)
+        self._outbox.append(realtime.append(audio))
+        self._wake.set()
+        return 0
 
-    async def send_audio(self, audio: bytes) -> None:
-        """Send caller audio, behind everything queued before; drops and counts when stuck."""
+    async def send_audio(self, audio: bytes) -> int:
+        """Send caller audio, behind everything queued before.  Returns how much was dropped."""
         socket = self._socket
         if socket is None or self._outbox:
-            self.queue_audio(audio)
-            return
+            return self.queue_audio(audio)
         if socket.transport.get_write_buffer_size() > UNSENT_LIMIT_BYTES:
-            self.dropped_bytes += len(audio)
-            return
+            return len(audio)
         with contextlib.suppress(ConnectionClosed):  # the reader reports it
             await socket.send(realtime.append(audio), text=True)
+        return 0
 
-    async def close(self) -> None:
-        """Close the socket; no event comes after this."""
+    def close(self) -> asyncio.Task[None]:
+        """Close the socket; from now on no event comes.  Returns what ends with the handshake."""
         self._on_event = None
         self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        return self._task
 
     async def _run(self) -> None:
         closed = ModelClosed(0, "")
@@ -103,7 +99,7 @@ class ModelSocket:
                     write_limit=2 * UNSENT_LIMIT_BYTES,
                     user_agent_header="switchboard",
                 )
-        except (OSError, TimeoutError, InvalidHandshake, InvalidURI) as error:
+        except (OSError, TimeoutError, ValueError, WebSocketException) as error:
             self._emit(ModelClosed(0, scrub(f"{type(error).__name__}: {error}")[:200]))
             return
         self._socket = socket

@@ -9,12 +9,14 @@ Pure: no I/O.
 import binascii
 import enum
 import json
+import math
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from services.session import events
 from services.session.events import ModelEvent
 from shared.audio import FormatName
+from shared.logs import scrub
 from shared.messages import AgentSettings, Tokens
 
 #: OpenAI: mu-law has no rate key, PCM requires one; a wrong one rejects the whole update.
@@ -161,7 +163,7 @@ def parse(raw: bytes) -> ModelEvent | None:
         kind = data["type"]
         reader = _READERS.get(kind)
         return reader(data) if reader is not None else None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise MalformedEvent(f"{type(error).__name__} in an event of {len(raw)} bytes") from error
 
 
@@ -174,34 +176,60 @@ def _parse_delta(raw: bytes) -> events.AudioReceived | None:
     response_at += len(_RESPONSE_ID)
     item_at += len(_ITEM_ID)
     payload_at += len(_PAYLOAD)
-    payload = raw[payload_at : raw.find(b'"', payload_at)]
-    if b"\\" in payload:  # some encoders escape the slash
-        return None
     try:
-        return events.AudioReceived(
-            raw[response_at : raw.index(b'"', response_at)].decode(),
-            raw[item_at : raw.index(b'"', item_at)].decode(),
-            binascii.a2b_base64(payload),
-        )
+        response = raw[response_at : raw.index(b'"', response_at)]
+        item = raw[item_at : raw.index(b'"', item_at)]
+        payload = raw[payload_at : raw.index(b'"', payload_at)]
+        if b"\\" in payload or b"\\" in item or b"\\" in response:
+            return None  # some encoders escape the slash
+        return events.AudioReceived(response.decode(), item.decode(), binascii.a2b_base64(payload))
     except ValueError:
         return None
 
 
+def _text(value: object) -> str:
+    """A string that can be written as UTF-8; raises `TypeError` for anything else.
+
+    JSON can carry half a character (a lone surrogate), where an emoji was cut in two.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"text was expected, not {type(value).__name__}")
+    if value.isascii():
+        return value
+    return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _said(value: object) -> str:
+    """What the service says in words, or nothing.
+
+    OpenAI: its authentication errors quote parts of the key, so keys are masked here.
+    """
+    return scrub(_text(value)) if isinstance(value, str) else ""
+
+
+def _object(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"an object was expected, not {type(value).__name__}")
+    return value
+
+
 def _audio_delta(data: dict[str, Any]) -> ModelEvent:
     return events.AudioReceived(
-        data["response_id"], data["item_id"], binascii.a2b_base64(data["delta"])
+        _text(data["response_id"]), _text(data["item_id"]), binascii.a2b_base64(data["delta"])
     )
 
 
 def _session_updated(data: dict[str, Any]) -> ModelEvent:
     audio = data["session"]["audio"]
-    return events.SessionUpdated(audio["input"]["format"], audio["output"]["format"])
+    return events.SessionUpdated(
+        _object(audio["input"]["format"]), _object(audio["output"]["format"])
+    )
 
 
 def _response_started(data: dict[str, Any]) -> ModelEvent:
     response = data["response"]
     metadata = response.get("metadata") or {}
-    return events.ResponseStarted(response["id"], str(metadata.get("purpose", "")))
+    return events.ResponseStarted(_text(response["id"]), _said(metadata.get("purpose")))
 
 
 def _response_finished(data: dict[str, Any]) -> ModelEvent:
@@ -209,10 +237,10 @@ def _response_finished(data: dict[str, Any]) -> ModelEvent:
     details = response.get("status_details") or {}
     error = details.get("error") or {}
     return events.ResponseFinished(
-        response["id"],
-        response["status"],
-        str(error.get("code") or error.get("type") or details.get("reason") or ""),
-        str(error.get("message") or ""),
+        _text(response["id"]),
+        _text(response["status"]),
+        _said(error.get("code") or error.get("type") or details.get("reason")),
+        _said(error.get("message")),
         _tokens(response.get("usage")),
     )
 
@@ -220,67 +248,85 @@ def _response_finished(data: dict[str, Any]) -> ModelEvent:
 def _errored(data: dict[str, Any]) -> ModelEvent:
     error = data["error"]
     return events.ModelErrored(
-        str(error.get("code") or error.get("type") or "unknown"),
-        str(error.get("message") or ""),
-        str(error.get("param") or ""),
-        str(error.get("event_id") or ""),
+        _said(error.get("code") or error.get("type")) or "unknown",
+        _said(error.get("message")),
+        _said(error.get("param")),
+        _said(error.get("event_id")),
     )
 
 
 def _caller_transcript(data: dict[str, Any]) -> ModelEvent:
-    usage = data.get("usage") or {}
-    seconds = float(usage.get("seconds") or 0) if usage.get("type") == "duration" else 0.0
-    tokens = _tokens(usage) if usage.get("type") == "tokens" else Tokens()
-    return events.CallerTranscript(data["item_id"], data["transcript"], tokens, seconds)
+    usage = data.get("usage")
+    kind = usage.get("type") if isinstance(usage, dict) else None
+    return events.CallerTranscript(
+        _text(data["item_id"]),
+        _text(data["transcript"]),
+        _tokens(usage) if kind == "tokens" else Tokens(),
+        _seconds(usage) if kind == "duration" else 0.0,
+    )
 
 
 def _transcript_failed(data: dict[str, Any]) -> ModelEvent:
     error = data.get("error") or {}
     return events.ModelErrored(
-        "transcription_failed", str(error.get("message") or ""), str(error.get("code") or ""), ""
+        "transcription_failed", _said(error.get("message")), _said(error.get("code")), ""
     )
 
 
-def _tokens(usage: dict[str, Any] | None) -> Tokens:
-    """Tokens by kind.  OpenAI: `usage` may be null; cached tokens are part of the input."""
-    usage = usage or {}
-    given = usage.get("input_token_details") or {}
-    cached = given.get("cached_tokens_details") or {}
-    made = usage.get("output_token_details") or {}
-    audio_in = given.get("audio_tokens") or 0
-    image_in = given.get("image_tokens") or 0
-    audio_out = made.get("audio_tokens") or 0
-    # Without details (transcription models): all input is audio, all output text.
-    if not given:
-        audio_in = usage.get("input_tokens") or 0
+def _seconds(usage: object) -> float:
+    seconds = usage.get("seconds") if isinstance(usage, dict) else None
+    if isinstance(seconds, int | float) and math.isfinite(seconds):
+        return max(0.0, float(seconds))
+    return 0.0
+
+
+def _tokens(usage: object) -> Tokens:
+    """Tokens by kind.  OpenAI: `usage` may be null; cached tokens are part of the input.
+
+    A bill that makes no sense counts as none: what it came with matters more.
+    """
+    given = _part(usage, "input_token_details")
+    cached = _part(given, "cached_tokens_details")
+    made = _part(usage, "output_token_details")
     return Tokens(
-        text_in=given.get("text_tokens") or 0,
-        cached_text_in=cached.get("text_tokens") or 0,
-        audio_in=audio_in,
-        cached_audio_in=cached.get("audio_tokens") or 0,
-        image_in=image_in,
-        cached_image_in=cached.get("image_tokens") or 0,
-        text_out=(made.get("text_tokens") or 0) if made else (usage.get("output_tokens") or 0),
-        audio_out=audio_out,
+        text_in=_count(given, "text_tokens"),
+        cached_text_in=_count(cached, "text_tokens"),
+        # Without details (transcription models): all input is audio, all output text.
+        audio_in=_count(given, "audio_tokens") if given else _count(usage, "input_tokens"),
+        cached_audio_in=_count(cached, "audio_tokens"),
+        image_in=_count(given, "image_tokens"),
+        cached_image_in=_count(cached, "image_tokens"),
+        text_out=_count(made, "text_tokens") if made else _count(usage, "output_tokens"),
+        audio_out=_count(made, "audio_tokens"),
     )
+
+
+def _part(data: object, name: str) -> dict[str, Any]:
+    part = data.get(name) if isinstance(data, dict) else None
+    return part if isinstance(part, dict) else {}
+
+
+def _count(data: object, name: str) -> int:
+    count = data.get(name) if isinstance(data, dict) else None
+    return count if isinstance(count, int) and count > 0 else 0
 
 
 _READERS: Final = {
     "session.created": lambda data: events.SessionCreated(),
     "session.updated": _session_updated,
-    "input_audio_buffer.speech_started": lambda data: events.SpeechStarted(data["item_id"]),
-    "input_audio_buffer.speech_stopped": lambda data: events.SpeechStopped(data["item_id"]),
+    "input_audio_buffer.speech_started": lambda data: events.SpeechStarted(_text(data["item_id"])),
+    "input_audio_buffer.speech_stopped": lambda data: events.SpeechStopped(_text(data["item_id"])),
     "response.created": _response_started,
     "response.done": _response_finished,
     "response.output_audio.delta": _audio_delta,
     "response.output_audio.done": lambda data: events.AudioCompleted(
-        data["response_id"], data["item_id"]
+        _text(data["response_id"]), _text(data["item_id"])
     ),
     "response.output_audio_transcript.delta": lambda data: events.AgentTranscript(
-        data["response_id"], data["item_id"], data["delta"], final=False
+        _text(data["response_id"]), _text(data["item_id"]), _text(data["delta"]), final=False
     ),
     "response.output_audio_transcript.done": lambda data: events.AgentTranscript(
-        data["response_id"], data["item_id"], data["transcript"], final=True
+        _text(data["response_id"]), _text(data["item_id"]), _text(data["transcript"]), final=True
     ),
     "conversation.item.input_audio_transcription.completed": _caller_transcript,
     "conversation.item.input_audio_transcription.failed": _transcript_failed,

@@ -31,6 +31,11 @@ class Responses:
         """Whether a response runs, was asked for, or is wanted."""
         return self._active is not None or self._asked is not None or self._wanted is not None
 
+    @property
+    def running(self) -> bool:
+        """Whether a response runs."""
+        return self._active is not None
+
     def purpose(self, response: str) -> str:
         """What a running response is for; empty when voice detection started it."""
         return self._purposes.get(response, "")
@@ -82,8 +87,13 @@ class Responses:
         """Drop what the running response still sends.  Returns its id when newly muted."""
         if self._active is None or self._active in self._muted:
             return None
-        self._muted.append(self._active)
+        self.mute(self._active)
         return self._active
+
+    def mute(self, response: str) -> None:
+        """Drop what this response still sends."""
+        if response not in self._muted:
+            self._muted.append(response)
 
     def is_muted(self, response: str) -> bool:
         """Whether audio of this response is dropped."""

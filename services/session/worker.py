@@ -60,6 +60,8 @@ class Worker:
         self._group: Subscription | None = None
         self._stopping = False
         self._gate = asyncio.Lock()
+        #: One offer at a time, also while one subscription drains and the next one has begun.
+        self._taking = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self._leaving: set[asyncio.Task[None]] = set()
         metrics.MAX.set(max_calls)
@@ -129,7 +131,8 @@ class Worker:
             await message.respond(OfferRefused(code="invalid").encode())
             return
         try:
-            answer = await self._take(offer)
+            async with self._taking:
+                answer = await self._take(offer)
         except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
             log.exception("an offer could not be claimed", extra={"call": offer.call})
             answer = OfferRefused(code="failed", message=type(error).__name__)
@@ -141,7 +144,7 @@ class Worker:
         known = await self._claims.read(offer.call) if offer.call not in self._calls else None
         if offer.call in self._calls:
             known = self._drivers[offer.call].call.record
-        if known is not None:
+        if known is not None and not self._is_unlived(known):
             return self._already(known)
         # An offer that was on its way while the last place was taken.
         if self._stopping or self.active >= self.max_calls:
@@ -173,6 +176,11 @@ class Worker:
             await self._join_or_leave()
         await driver.listening.wait()
         return _taken(record)
+
+    def _is_unlived(self, record: CallRecord) -> bool:
+        """A claim of ours whose acknowledgement was lost: nobody lives this call yet."""
+        mine = record.worker == self.name and record.call not in self._calls
+        return mine and record.state == "offered"
 
     def _already(self, record: CallRecord) -> OfferTaken | OfferRefused:
         """A webhook that came twice changes nothing."""
