@@ -7,6 +7,7 @@ import hashlib
 import json
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -606,11 +607,11 @@ async def test_nothing_is_left_whatever_way_a_stream_ends(nats_url: str, owner: 
     async with gateway(nats_url) as edge:
         await edge.twiml(new_call())  # opens connections and handles that stay
         tasks, subscriptions = len(asyncio.all_tasks()), edge.bus.subscriptions
-        for end in (stopped, closed, broken, hung_up, moved, huge):
+        for leg, end in enumerate((stopped, closed, broken, hung_up, moved, huge), start=1):
             call = new_call()
             async with phone(stream_url(await edge.twiml(call)), call) as caller:
                 await caller.start()
-                await eventually(lambda: owner.control(leg=owner.leg) == ["started"])
+                await eventually(partial(owner.control, leg))
                 assert metric("streams") == 1
                 await end(caller)
             await eventually(lambda: metric("streams") == 0)
