@@ -340,10 +340,10 @@ class Accounts:
 
     def check_line(self, *, last: bool) -> None:
         """Every byte given came out, in order; of the open item less than a frame may be kept."""
-        for letter, given in self.given.items():
+        for letter, whole in self.given.items():
             out = bytes(byte for byte in self.line if byte == letter.encode()[0])
-            assert given.startswith(out)
-            kept = len(given) - len(out)
+            assert whole.startswith(out)
+            kept = len(whole) - len(out)
             assert kept == 0 or (not last and kept < self.audio.frame_bytes)
 
 

@@ -1,0 +1,175 @@
+"""The rules that no order of events may break: `watched.Rules`, under any events and timers."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from services.session import events
+from services.session.events import ModelEvent, PhoneEvent
+from services.session.machine import ATTACH_TIMEOUT_S, REATTACH_TIMEOUT_S, START_TIMEOUT_S
+from services.session.states import Phone
+from shared.messages import AgentSettings, Tokens
+from tests.unit.session.watched import Watched, finished, names
+
+pytestmark = pytest.mark.unit
+
+#: The slowest way to the end when nothing comes any more: a silent line, then nobody comes back.
+GONE_S = max(ATTACH_TIMEOUT_S, START_TIMEOUT_S + REATTACH_TIMEOUT_S, 5.0 + REATTACH_TIMEOUT_S)
+
+RESPONSES = st.sampled_from(["r1", "r2", "r3"])
+ITEMS = st.sampled_from(["i1", "i2", "i3", "i4"])
+CODES = st.sampled_from(
+    [
+        "conversation_already_has_active_response",
+        "response_cancel_not_active",
+        "rate_limit_exceeded",
+        "server_error",
+        "session_expired",
+        "invalid_value",
+        "unknown",
+        "insufficient_quota",
+    ]
+)
+WAITS = st.sampled_from([0.0, 0.02, 0.3, 1.0, 4.0, 9.0, 21.0])
+
+#: What to do next: events with what only the running call knows left open, as functions of it.
+STEP = st.one_of(
+    st.tuples(st.just("wait"), WAITS),
+    st.tuples(st.just("listen"), WAITS),
+    st.tuples(st.just("attach"), st.just(0)),
+    st.tuples(st.just("started"), st.integers(0, 1)),
+    st.tuples(st.just("mark"), st.integers(0, 40)),
+    st.tuples(st.just("dtmf"), st.just(0)),
+    st.tuples(st.just("stopped"), st.integers(0, 3)),
+    st.tuples(st.just("lost"), st.integers(0, 1)),
+    st.tuples(st.just("created"), st.just(0)),
+    st.tuples(st.just("updated"), st.just(0)),
+    st.tuples(st.just("configure"), st.just(0)),
+    st.tuples(st.just("speech"), st.booleans()),
+    st.tuples(st.just("begin"), RESPONSES),
+    st.tuples(st.just("answer"), RESPONSES),
+    st.tuples(st.just("audio"), st.tuples(RESPONSES, ITEMS, st.integers(1, 3000))),
+    st.tuples(st.just("audio_done"), st.tuples(RESPONSES, ITEMS)),
+    st.tuples(st.just("text"), st.tuples(RESPONSES, ITEMS, st.booleans())),
+    st.tuples(st.just("heard_caller"), ITEMS),
+    st.tuples(
+        st.just("done"),
+        st.tuples(
+            RESPONSES, st.sampled_from(["completed", "cancelled", "failed", "incomplete"]), CODES
+        ),
+    ),
+    st.tuples(st.just("error"), st.tuples(CODES, st.booleans())),
+    st.tuples(st.just("closed"), st.sampled_from([0, 1001, 1006, 1011, 3000])),
+)
+FINAL = st.sampled_from(
+    [
+        events.HangUpRequested("operator"),
+        events.WorkerStopping(),
+        events.OwnershipLost(),
+        events.LegRequested("gw-2", "MZ2", "pcm24k"),
+    ]
+)
+
+
+def do(watched: Watched, kind: str, what: Any) -> None:
+    match kind:
+        case "wait":
+            watched.wait(what)
+        case "listen":
+            watched.listen(what)
+        case "configure":
+            watched.configure()
+        case _:
+            watched.feed(event_of(watched, kind, what))
+
+
+def event_of(watched: Watched, kind: str, what: Any) -> PhoneEvent | ModelEvent:  # noqa: C901
+    leg = watched.call.record.leg
+    match kind:
+        case "attach":
+            return events.LegRequested("gw-1", "MZ1", "pcmu")
+        case "started":
+            return events.LegStarted(leg - what)
+        case "mark":
+            known = names(watched.actions)
+            return events.MarkReturned(leg, known[-1 - what] if what < len(known) else "9.9.x.1")
+        case "dtmf":
+            return events.DtmfPressed(leg, "5")
+        case "stopped":
+            return events.LegStopped(leg - what)  # rarely the current one: it ends everything
+        case "lost":
+            return events.LegLost(leg - what, "socket closed")
+        case "created":
+            return events.SessionCreated()
+        case "updated":
+            return watched.updated()
+        case "speech":
+            return events.SpeechStarted("u1") if what else events.SpeechStopped("u1")
+        case "begin":
+            return events.ResponseStarted(what, "")
+        case "answer":
+            asked = watched.rules.created
+            purpose = asked["response"]["metadata"]["purpose"] if asked else ""
+            return events.ResponseStarted(what, purpose)
+        case "audio":
+            return events.AudioReceived(what[0], what[1], bytes(what[2]))
+        case "audio_done":
+            return events.AudioCompleted(*what)
+        case "text":
+            return events.AgentTranscript(what[0], what[1], "some words ", final=what[2])
+        case "heard_caller":
+            return events.CallerTranscript(what, "hello", Tokens(audio_in=3), 0.0)
+        case "done":
+            response, status, code = what
+            return finished(response, status, code, tokens=Tokens(audio_out=5))
+        case "error":
+            asked = watched.rules.created
+            identity = str(asked["event_id"]) if asked and what[1] else ""
+            return events.ModelErrored(what[0], "a message", "", identity)
+        case _:
+            return events.ModelClosed(what, "closed")
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from([None, "Greet."]),
+    st.booleans(),
+    st.lists(STEP, max_size=50),
+    st.one_of(st.none(), FINAL),
+)
+def test_no_order_of_events_breaks_a_rule_and_every_call_ends(
+    greeting: str | None,
+    begun: bool,
+    steps: list[tuple[str, Any]],
+    last: PhoneEvent | None,
+) -> None:
+    watched = Watched(AgentSettings(greeting=greeting))
+    if begun:
+        watched.configure()
+        watched.attach()
+    for kind, what in steps:
+        do(watched, kind, what)
+    if last is not None:
+        watched.feed(last)
+        if not isinstance(last, events.LegRequested):
+            assert watched.call.phone is Phone.ENDED
+    # Nothing comes any more, from either side: the call ends by its own timers.
+    watched.wait(GONE_S)
+    assert watched.call.phone is Phone.ENDED
+    assert watched.rules.finished == 1
+    # And stays ended.
+    for kind, what in steps[:10]:
+        do(watched, kind, what)
+    watched.wait(100.0)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(STEP, max_size=40))
+def test_a_conversation_in_any_order_breaks_no_rule(steps: list[tuple[str, Any]]) -> None:
+    watched = Watched().talking()
+    for kind, what in steps:
+        if kind not in ("stopped", "wait"):
+            do(watched, kind, what)
+    watched.feed(events.HangUpRequested("operator"))
+    assert watched.call.phone is Phone.ENDED
