@@ -86,7 +86,7 @@ def describe(run: Run) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Both systems at one number of calls: medians over the rounds."""
+    """One system at one number of calls: medians over the undisturbed rounds, if there are any."""
 
     calls: int
     system: str
@@ -106,6 +106,7 @@ def row(runs: Sequence[Run]) -> Row:
     """Runs of one system at one number of calls, at least one."""
     first = runs[0]
     names = first.cpu_ms
+    every, runs = runs, [run for run in runs if not run.disturbed()] or runs
     return Row(
         calls=first.calls,
         system=first.system,
@@ -115,10 +116,10 @@ def row(runs: Sequence[Run]) -> Row:
         p99=_known(middle([run.p99 for run in runs])),
         p999=middle([run.p999 for run in runs]),
         memory_mb=_known(middle([run.memory_total_mb for run in runs])),
-        lost=sum(run.lost for run in runs),
-        late=sum(run.late for run in runs),
-        disturbed=sum(1 for run in runs if run.disturbed()),
-        rounds=len(runs),
+        lost=sum(run.lost for run in every),
+        late=sum(run.late for run in every),
+        disturbed=sum(1 for run in every if run.disturbed()),
+        rounds=len(every),
     )
 
 
@@ -145,8 +146,8 @@ class Verdict:
     """None: not measured in this run."""
     limit: float
     unit: str
-    #: Whether the limit itself is still good.
     inclusive: bool = False
+    """Whether the limit itself is still good."""
 
     @property
     def reached(self) -> bool | None:

@@ -31,6 +31,7 @@ QUICK_CALLS: Final = (1, 10)
 CALLS_MAX: Final = 1000
 SECONDS: Final = 10.0
 QUICK_SECONDS: Final = 3.0
+ROUNDS: Final = 2
 SECONDS_MAX: Final = 600.0
 #: Between the last phone that hears itself and the measurement: caches, allocators, kept audio.
 WARM_UP_S: Final = 2.0
@@ -64,7 +65,7 @@ def plan_from(arguments: list[str]) -> Plan:
     )
     parser.add_argument("--calls", help="numbers of calls at once, e.g. 1,10,50,100")
     parser.add_argument("--seconds", type=float, help=f"of each measurement, default {SECONDS:g}")
-    parser.add_argument("--rounds", type=int, default=1, help="repeat all of it, print medians")
+    parser.add_argument("--rounds", type=int, help=f"repeat, print medians, default {ROUNDS}")
     parser.add_argument("--quick", action="store_true", help="few calls, short: does it work?")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write every figure there")
     given = parser.parse_args(arguments)
@@ -73,15 +74,17 @@ def plan_from(arguments: list[str]) -> Plan:
     except ValueError:
         parser.error("--calls: numbers with commas between, e.g. 1,10")
     calls = calls or (QUICK_CALLS if given.quick else CALLS)
-    seconds = given.seconds or (QUICK_SECONDS if given.quick else SECONDS)
+    usual = QUICK_SECONDS if given.quick else SECONDS
+    seconds = usual if given.seconds is None else given.seconds
     if not all(1 <= one <= CALLS_MAX for one in calls):
         parser.error(f"--calls: from 1 to {CALLS_MAX}")
     if not 1 <= seconds <= SECONDS_MAX:
         parser.error(f"--seconds: from 1 to {SECONDS_MAX:g}")
-    if not 1 <= given.rounds <= 100:
+    rounds = (1 if given.quick else ROUNDS) if given.rounds is None else given.rounds
+    if not 1 <= rounds <= 100:
         parser.error("--rounds: from 1 to 100")
     warm_up_s = QUICK_WARM_UP_S if given.quick else WARM_UP_S
-    return Plan(calls, seconds, warm_up_s, given.rounds, given.json)
+    return Plan(calls, seconds, warm_up_s, rounds, given.json)
 
 
 # --- one measurement -----------------------------------------------------------------------------
@@ -125,13 +128,13 @@ async def measure(name: str, calls: int, number: int, plan: Plan, folder: Path) 
             await phones.tell(from_ns=from_ns, to_ns=to_ns)
             began, before = await _read_at(from_ns, system, generator)
             ended, after = await _read_at(to_ns, system, generator)
-            system.check()
+            system.check()  # who ended has no figures
             full = {one.name: measures.rss_bytes(one.pid) for one in system.processes}
-            result = (await phones.hear(measures_timeout(plan)))["result"]
+            result = (await phones.hear(_result_timeout_s(plan)))["result"]
     return _run(name, calls, number, ended - began, before, after, empty, full, result)
 
 
-def measures_timeout(plan: Plan) -> float:
+def _result_timeout_s(plan: Plan) -> float:
     """How long the phones may take for their result after the window."""
     return RESULT_TIMEOUT_S + plan.seconds / 10
 
