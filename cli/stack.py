@@ -9,10 +9,9 @@ import pathlib
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Final
+from typing import Final
 
-from pydantic import BeforeValidator, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field
 
 from cli.processes import (
     Child,
@@ -23,24 +22,21 @@ from cli.processes import (
     is_free,
     nats_server_binary,
 )
-
-_Optional = Annotated[str | None, BeforeValidator(lambda value: value or None)]
+from shared.settings import EnvironmentSettings
 
 #: What the simulated model accepts as a key, so that nothing real is ever sent to it.
 SIMULATED_KEY: Final = "sk-simulated"
 
 
-class Surroundings(BaseSettings):
+class Surroundings(EnvironmentSettings):
     """What the environment and `.env` say that decides what is real and what is simulated."""
 
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
-
-    nats_url: _Optional = None
-    openai_api_key: _Optional = None
-    openai_realtime_url: _Optional = None
-    twilio_auth_token: _Optional = None
-    twilio_account_sid: _Optional = None
-    public_url: _Optional = None
+    nats_url: str | None = None
+    openai_api_key: str | None = None
+    openai_realtime_url: str | None = None
+    twilio_auth_token: str | None = None
+    twilio_account_sid: str | None = None
+    public_url: str | None = None
     listen_host: str = "127.0.0.1"
     listen_port: int = Field(default=8080, ge=0, le=65535)
 

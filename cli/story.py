@@ -3,6 +3,7 @@
 Pure but for `follow`, which subscribes.
 """
 
+import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
@@ -15,7 +16,7 @@ from nats.aio.msg import Msg
 from shared import subjects
 
 #: How long to look for a broker before the story is done without.
-CONNECT_TIMEOUT_S: Final = 2
+CONNECT_TIMEOUT_S: Final = 2.0
 
 
 def stamp(ms: int) -> str:
@@ -74,13 +75,11 @@ async def quiet_client(nats_url: str) -> AsyncIterator[Client | None]:
     """A connection for the time of the block; None when nobody answers at `nats_url`."""
     client = Client()
     try:
-        await client.connect(
-            nats_url.split(","),
-            allow_reconnect=False,
-            connect_timeout=CONNECT_TIMEOUT_S,
-            error_cb=_quiet,
-        )
+        # nats-py tries a first connection again and again: the limit is ours.
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await client.connect(nats_url.split(","), allow_reconnect=False, error_cb=_quiet)
     except (OSError, TimeoutError, nats.errors.Error):
+        await client.close()
         yield None
         return
     try:

@@ -6,16 +6,30 @@ Every service has its own class with its own variables, so none can read another
 import sys
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
-class ServiceSettings(BaseSettings):
-    """What every service reads.  A field's description is the remedy shown when it is wrong."""
+class EnvironmentSettings(BaseSettings):
+    """Settings from the environment, and behind it from `.env`."""
 
     model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_is_unset(cls, values: Any) -> Any:
+        """A variable set to nothing (`PUBLIC_URL=`) is unset, not wrong.
+
+        An empty auth token in particular must never count as a token.  It still hides the one in
+        `.env`, which `env_ignore_empty` of pydantic-settings would not.
+        """
+        return {name: value for name, value in values.items() if value != ""}
+
+
+class ServiceSettings(EnvironmentSettings):
+    """What every service reads.  A field's description is the remedy shown when it is wrong."""
 
     nats_url: str = Field(
         default="nats://127.0.0.1:4222",

@@ -5,7 +5,6 @@ from typing import Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import SettingsConfigDict
 
 from shared.bus import TOKENS_TTL_S
 from shared.settings import Port, ServiceSettings
@@ -25,10 +24,6 @@ def is_loopback(host: str) -> bool:
 
 class GatewaySettings(ServiceSettings):
     """See each field; `_closed_by_default` holds the rules between them."""
-
-    # A variable that is set to nothing (`PUBLIC_URL=` in .env, compose's `${PUBLIC_URL:-}`) is
-    # unset, not wrong: an empty auth token in particular must never count as a token.
-    model_config = SettingsConfigDict(env_ignore_empty=True)
 
     listen_host: str = Field(default="127.0.0.1", description="address to listen on")
     listen_port: Port = Field(default=8080, description="port to listen on; 0 takes any free one")

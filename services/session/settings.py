@@ -1,24 +1,19 @@
 """The session service's own variables."""
 
 import pathlib
-from typing import Annotated
 
-from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
 
 from services.session import pricing
 from shared.settings import ServiceSettings
 
 OPENAI_URL = "wss://api.openai.com/v1/realtime"
 
-#: `OPENAI_API_KEY=` in an .env file means "not set".
-_Secret = Annotated[SecretStr | None, BeforeValidator(lambda value: value or None)]
-_File = Annotated[pathlib.Path | None, BeforeValidator(lambda value: value or None)]
-
 
 class SessionSettings(ServiceSettings):
     """Model, capacity and prices."""
 
-    openai_api_key: _Secret = Field(
+    openai_api_key: SecretStr | None = Field(
         default=None,
         description="the key for the model; any text for a simulated one",
     )
@@ -33,7 +28,7 @@ class SessionSettings(ServiceSettings):
     max_calls: int = Field(
         default=50, ge=1, le=1000, description="calls one worker owns at most, 1 to 1000"
     )
-    prices_file: _File = Field(
+    prices_file: pathlib.Path | None = Field(
         default=None, description="a JSON file of prices by model (see docs/operations.md)"
     )
 

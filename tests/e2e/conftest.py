@@ -54,7 +54,7 @@ class House:
 
     def told(self, phone: Phone, name: str) -> list[Event]:
         """The lines of one kind."""
-        return [event for event in self.story(phone) if event.NAME == name]
+        return [event for event in self.story(phone) if name == event.NAME]
 
     async def ended(self, phone: Phone) -> Any:
         """The last line, when it has come."""
