@@ -194,6 +194,8 @@ class Watched:
         self.call = Call(record, prices, self.now, clock=CLOCK)
         self.rules = Rules(self.call)
         self.actions: list[Action] = []
+        #: For tests that need fresh ids.
+        self.responses = 0
         self.surprises: collections.Counter[str] = collections.Counter()
         self._did(None, self.call.start(self.now))
 
