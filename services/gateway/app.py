@@ -14,7 +14,7 @@ from services.gateway import tokens
 from services.gateway.offers import Owners
 from services.gateway.settings import GatewaySettings, origin
 from services.gateway.signature import Signatures
-from services.gateway.stream import Limits
+from services.gateway.terms import Limits
 from services.gateway.twiml import Answers
 from services.gateway.upgrades import Door, Streams
 from services.gateway.webhooks import BODY_LIMIT_BYTES, Minter, Webhooks

@@ -8,9 +8,7 @@ loop, and `run` says the last word to the owner and cleans up, on every path.
 
 import asyncio
 import contextlib
-import enum
 import logging
-from dataclasses import dataclass
 from typing import Literal
 
 import nats.errors
@@ -23,6 +21,7 @@ from services.gateway import metrics, twilio
 from services.gateway.gaps import Gaps
 from services.gateway.hold import Hold
 from services.gateway.offers import NotAttachedError, Outcome, Owners
+from services.gateway.terms import Admission, How, Limits
 from shared import subjects
 from shared.audio import PCMU
 from shared.bus import Bus
@@ -42,50 +41,6 @@ from shared.messages import (
 log = logging.getLogger(__name__)
 
 PhoneSocket = web.WebSocketResponse[Literal[False]]
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one stream may take."""
-
-    start_s: float = 10.0
-    """Twilio sends `start` at once; who does not is not Twilio."""
-    held_ms: int = 5_000
-    """The caller's audio while the owner attaches; the oldest is dropped."""
-    held_controls: int = 100
-    """Keys in that time: more than a person presses in the seconds it may take."""
-    garbage: int = 1_000
-    """Frames without sense until the stream is closed: 20 s of them at a phone's pace."""
-    write_buffer_bytes: int = 1024 * 1024
-    """What may wait for the phone's network: 98 s of audio in base64.  Twilio reads at once and
-    buffers 10 minutes itself, so this much waiting means that it has stopped reading."""
-    close_s: float = 2.0
-    """How long the closing handshake may take."""
-
-
-class How(enum.StrEnum):
-    """How a stream ended."""
-
-    STOPPED = "stopped"
-    """Twilio said so: the caller hung up, or the call was moved by REST."""
-    HUNG_UP = "hung_up"
-    """The owner said so."""
-    MOVED = "moved"
-    """The call is carried by another leg."""
-    LOST = "lost"
-    """The socket broke, or we had to close it; the caller may come back."""
-    REFUSED = "refused"
-    """It never had an owner, or is not what it says."""
-
-
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """What is known of a socket before its first message."""
-
-    call: str | None
-    """From the token; None for a bare stream, whose call is offered at `start`."""
-    account: str | None
-    """The only account whose streams are taken; None for any."""
 
 
 class PhoneStream:
@@ -171,10 +126,8 @@ class PhoneStream:
             self.end(How.LOST, WSCloseCode.GOING_AWAY, "nothing was heard, not even a pong")
             return
         self._heard = False
-        try:
+        with contextlib.suppress(ConnectionError):  # the reader sees it too
             await self._ws.ping()
-        except ConnectionError:
-            return  # the reader sees it too
 
     # --- from the phone ---------------------------------------------------------------------
 
@@ -197,18 +150,9 @@ class PhoneStream:
         return None
 
     def _is_admitted(self, start: twilio.Start) -> bool:
-        """Twilio signs no message on the socket: what `start` says must fit what we know."""
-        code, why = WSCloseCode.POLICY_VIOLATION, ""
-        if not subjects.is_call_id(start.call):
-            why = "start has no call id"
-        elif self._admission.call not in (None, start.call):
-            why = "start names another call than the token"
-        elif self._admission.account not in (None, start.account):
-            why = "start names another account"
-        elif not start.mulaw_8k:
-            code, why = WSCloseCode.UNSUPPORTED_DATA, "the audio is not mu-law at 8 kHz"
-        if why:
-            self.end(How.REFUSED, code, why)
+        objection = self._admission.objection(start)
+        if objection is not None:
+            self.end(How.REFUSED, objection.code, objection.why)
             return False
         self._call = start.call
         return True
@@ -233,11 +177,16 @@ class PhoneStream:
             if kind is WSMsgType.BINARY:
                 self._count_garbage("binary")
             elif kind is WSMsgType.PING:
-                with contextlib.suppress(ConnectionError):  # then the next `receive` says so
-                    await self._ws.pong(message.data)
+                await self._pong(message.data)
             elif kind is not WSMsgType.PONG:
                 self._note_closed(kind, message.data)
                 return None
+
+    async def _pong(self, data: bytes) -> None:
+        if self._transport.get_write_buffer_size() > self._limits.write_buffer_bytes:
+            return  # who asks without reading the answers must not fill the memory
+        with contextlib.suppress(ConnectionError):  # then the next `receive` says so
+            await self._ws.pong(data)
 
     def _note_closed(self, kind: WSMsgType, data: object) -> None:
         if self.over:

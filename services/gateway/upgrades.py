@@ -16,7 +16,8 @@ from aiohttp import WSCloseCode, web
 from services.gateway import metrics, tokens
 from services.gateway.offers import Owners, StoreAwayError
 from services.gateway.signature import HEADER, Signatures
-from services.gateway.stream import Admission, How, Limits, PhoneSocket, PhoneStream
+from services.gateway.stream import PhoneSocket, PhoneStream
+from services.gateway.terms import Admission, How, Limits
 from shared.bus import Bus
 
 log = logging.getLogger(__name__)

@@ -1,6 +1,5 @@
-"""An owner for tests that need one, and the proof that nothing is left behind."""
+"""An owner for the tests that need one."""
 
-import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -13,8 +12,3 @@ from tests.unit.gateway.house import Owner
 async def owner(bus: Bus) -> AsyncIterator[Owner]:
     async with Owner(bus) as one:
         yield one
-
-
-@pytest.fixture
-def tasks_before() -> set[asyncio.Task[object]]:
-    return set(asyncio.all_tasks())

@@ -20,7 +20,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from services.gateway.app import serve
 from services.gateway.settings import GatewaySettings
-from services.gateway.stream import Limits
+from services.gateway.terms import Limits
 from shared import subjects
 from shared.bus import Bus
 from shared.lifecycle import Lifecycle

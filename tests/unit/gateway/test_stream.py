@@ -16,8 +16,8 @@ from prometheus_client import REGISTRY
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from services.gateway import tokens, upgrades
-from services.gateway.stream import Limits
-from shared.bus import Bus
+from services.gateway.terms import Limits
+from shared.bus import Bus, provision
 from shared.messages import (
     AttachLeg,
     Clear,
@@ -30,6 +30,8 @@ from shared.messages import (
     MarkReturned,
     Move,
 )
+from shared.settings import ServiceSettings
+from tests.broker import Broker
 from tests.helpers import eventually
 from tests.unit.gateway.house import (
     ACCOUNT,
@@ -617,6 +619,39 @@ async def test_nothing_is_left_whatever_way_a_stream_ends(nats_url: str, owner: 
             await eventually(lambda: metric("streams") == 0)
             await eventually(lambda: edge.bus.subscriptions == subscriptions)
             await eventually(lambda: len(asyncio.all_tasks()) <= tasks)
+
+
+async def test_a_stream_outlives_a_restart_of_nats(own_broker: Broker) -> None:
+    settings = ServiceSettings(nats_url=own_broker.url, _env_file=None)
+    bus = await Bus.connect(settings, "test", name="test")
+    try:
+        await provision(bus, settings)
+        call = new_call()
+        async with (
+            Owner(bus) as owner,
+            gateway(own_broker.url) as edge,
+            phone(stream_url(await edge.twiml(call)), call) as caller,
+        ):
+            await caller.start()
+            await eventually(lambda: owner.control() == ["started"])
+            own_broker.stop()
+            await eventually(lambda: not edge.bus.connected and not bus.connected)
+            await caller.speak(*frames(3))  # dropped and counted
+            await eventually(lambda: edge.bus.dropped_audio_bytes == 3 * 160)
+            own_broker.start()
+            for one in (edge.bus, bus):
+                await eventually(partial(getattr, one, "connected"))
+                await one.flush()  # subscriptions are made again
+            await caller.press("7")
+            await eventually(lambda: owner.control() == ["started", "dtmf"])
+            owner.say(call, b"\x01" * 160, Mark(name="back"))
+            assert (await caller.receive())["event"] == "media"
+            assert (await caller.receive())["mark"] == {"name": "back"}
+            await caller.speak(*frames(2, first=9))
+            await eventually(lambda: owner.audio.endswith(b"\x0a" * 160))
+            assert owner.audio == b"".join(frames(2, first=9))
+    finally:
+        await bus.close()
 
 
 async def test_many_calls_do_not_hear_each_other(edge: Gateway, owner: Owner) -> None:
