@@ -253,11 +253,13 @@ class Watched:
 
     def listen(self, seconds: float) -> list[Action]:
         """As `wait`, while the phone sends audio: no leg is lost for silence on the line."""
-        done = []
-        while seconds > 0:
+        done: list[Action] = []
+        until = self.now + seconds
+        while True:
             self.call.line_heard_at = self.now
-            done += self.wait(min(1.0, seconds))
-            seconds -= 1.0
+            done += self.wait(min(1.0, until - self.now))
+            if self.now >= until:
+                break
         self.call.line_heard_at = self.now
         return done
 
