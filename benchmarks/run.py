@@ -267,8 +267,14 @@ async def _until_signal(plan: Plan) -> list[Run]:
     task = asyncio.current_task()
     assert task is not None
     loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        # Once: a second signal must not cut the ending of our processes short.
+        if not task.cancelling():
+            task.cancel()
+
     for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(one, task.cancel)
+        loop.add_signal_handler(one, stop)
     return await measure_all(plan)
 
 
