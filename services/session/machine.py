@@ -214,7 +214,11 @@ class Call:
         self._out.append(events.ListenLeg(leg))
         if leg > 1:
             self._out.append(events.MoveLeg(leg))
-        self._out.append(events.Answer(messages.LegAttached(leg=leg, epoch=self.record.epoch)))
+        self._out.append(
+            events.Answer(
+                messages.LegAttached(leg=leg, epoch=self.record.epoch, worker=self.record.worker)
+            )
+        )
         self._save(leg=leg, state="live")
 
     def _leg_started(self, now: float) -> None:
@@ -377,7 +381,7 @@ class Call:
                 assert_never(event)
 
     def _audio_received(self, event: events.AudioReceived, now: float) -> None:
-        if self._responses.is_muted(event.response):
+        if not event.audio or self._responses.is_muted(event.response):
             return
         if self.phone is not Phone.TALKING:
             self.dropped_audio_ms += self._audio.ms(len(event.audio))

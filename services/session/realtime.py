@@ -68,17 +68,14 @@ def session_update(agent: AgentSettings, audio: FormatName) -> dict[str, Any]:
     OpenAI: any bad field rejects all of it, and the session would then talk with its defaults.
     """
     fmt = FORMATS[audio]
-    speech_in: dict[str, Any] = {
-        "format": fmt,
-        "turn_detection": _turn_detection(agent),
-        "noise_reduction": {"type": agent.noise_reduction} if agent.noise_reduction else None,
-        "transcription": None,
-    }
+    # What is off is left out: a new session has neither noise reduction nor transcription.
+    speech_in: dict[str, Any] = {"format": fmt, "turn_detection": _turn_detection(agent)}
+    if agent.noise_reduction:
+        speech_in["noise_reduction"] = {"type": agent.noise_reduction}
     if agent.transcription_model:
-        transcription = {"model": agent.transcription_model}
+        speech_in["transcription"] = {"model": agent.transcription_model}
         if agent.language:
-            transcription["language"] = agent.language
-        speech_in["transcription"] = transcription
+            speech_in["transcription"]["language"] = agent.language
     return {
         "type": "session.update",
         "session": {
