@@ -127,11 +127,12 @@ COMMAND: TypeAdapter[AttachLeg | HangUp] = TypeAdapter(Command)
 class LegAttached(Message):
     """Answer to `AttachLeg`: listen to `down.<epoch>`, then say `started` on `up.<leg>`."""
 
-    model_config = _example(answer="leg_attached", leg=1, epoch=1)
+    model_config = _example(answer="leg_attached", leg=1, epoch=1, worker="w-7f3a")
 
     answer: Literal["leg_attached"] = "leg_attached"
     leg: Leg
     epoch: Epoch
+    worker: str = Field(default="", description="whose beats tell that the owner is alive")
 
 
 class Done(Message):

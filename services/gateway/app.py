@@ -1,7 +1,6 @@
 """Builds the gateway: the one place where its parts meet."""
 
 import asyncio
-import contextlib
 import hashlib
 import logging
 import os
@@ -9,8 +8,10 @@ import socket
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
+from nats.aio.msg import Msg
 
 from services.gateway import tokens
+from services.gateway.beats import Beats
 from services.gateway.offers import Owners
 from services.gateway.settings import GatewaySettings, origin
 from services.gateway.signature import Signatures
@@ -18,7 +19,7 @@ from services.gateway.terms import Limits
 from services.gateway.twiml import Answers
 from services.gateway.upgrades import Door, Streams
 from services.gateway.webhooks import BODY_LIMIT_BYTES, Minter, Webhooks
-from shared import lifecycle
+from shared import lifecycle, subjects
 from shared.bus import Bus
 from shared.lifecycle import Lifecycle
 from shared.settings import load
@@ -48,6 +49,13 @@ async def serve(
     secret = _token_secret(settings)
     signatures = _signatures(settings)
 
+    loop = asyncio.get_running_loop()
+    beats = Beats(loop.time())
+
+    async def on_beat(msg: Msg) -> None:
+        beats.read(msg, loop.time())
+
+    await bus.subscribe(subjects.ALL_BEATS, on_beat)
     owners = Owners(bus, gateway=gateway, offer_timeout_s=settings.offer_timeout_s)
     answers = Answers(
         origin=public,
@@ -64,6 +72,7 @@ async def serve(
         minter=Minter(secret, settings.stream_token_ttl_s),
         signatures=signatures,
         max_legs=settings.max_legs,
+        is_dead=lambda worker: beats.is_dead(worker, loop.time()),
     )
     door = Door(
         token_secret=secret,
@@ -72,7 +81,7 @@ async def serve(
         bare_allowed=settings.bare_stream_allowed,
         account=settings.twilio_account_sid,
     )
-    streams = Streams(door, bus=bus, owners=owners, limits=limits)
+    streams = Streams(door, bus=bus, owners=owners, beats=beats, limits=limits)
 
     app = web.Application(client_max_size=BODY_LIMIT_BYTES)
     app.add_routes(webhooks.routes())
@@ -80,7 +89,10 @@ async def serve(
     app.add_routes([web.get("/public-url", _public_url(public))])
     app.add_routes(life.routes())
 
-    keep_alive = asyncio.create_task(streams.keep_alive(), name="pings")
+    tasks = [
+        asyncio.create_task(streams.keep_alive(), name="pings"),
+        asyncio.create_task(streams.watch_owners(), name="owners"),
+    ]
     try:
         async with lifecycle.http_server(app, host, port):
             log.info(
@@ -99,9 +111,9 @@ async def serve(
             # to see that we are not ready any more.
             await streams.drain(settings.drain_s)
     finally:
-        keep_alive.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await keep_alive
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _public_url(public: str) -> Callable[[web.Request], Awaitable[web.Response]]:

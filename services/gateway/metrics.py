@@ -64,3 +64,5 @@ DROPPED_BYTES: Final = Counter(
 )
 DROPPED_IN_HOLD: Final = DROPPED_BYTES.labels("hold")
 DROPPED_TO_PHONE: Final = DROPPED_BYTES.labels("phone")
+#: Counter.  Streams closed because their owner had stopped beating.  Rising: session workers die.
+OWNERS_DEAD = Counter("switchboard_gateway_owners_dead_total", "streams whose owner died")

@@ -73,6 +73,7 @@ class PhoneStream:
         self._wire: twilio.StreamWire | None = None
         self._call = admission.call or ""
         # Known when the owner has attached the leg.
+        self.worker = ""
         self._leg: int | None = None
         self._up_audio = ""
         self._up_control = ""
@@ -268,6 +269,7 @@ class PhoneStream:
             self.end(How.REFUSED, WSCloseCode.INTERNAL_ERROR, f"not attached: {error}")
             return
         self._leg = attached.leg
+        self.worker = attached.worker
         self._up_audio = subjects.up(self._call, attached.leg, "audio")
         self._up_control = subjects.up(self._call, attached.leg, "ctl")
         self._down_audio = subjects.down(self._call, attached.epoch, "audio")

@@ -14,6 +14,7 @@ from typing import Final
 from aiohttp import WSCloseCode, web
 
 from services.gateway import metrics, tokens
+from services.gateway.beats import Beats
 from services.gateway.offers import Owners, StoreAwayError
 from services.gateway.signature import HEADER, Signatures
 from services.gateway.stream import PhoneSocket, PhoneStream
@@ -27,6 +28,8 @@ MESSAGE_LIMIT_BYTES: Final = 64 * 1024
 #: Proxies cut a connection on which our side is silent: nginx and load balancers after 60 s,
 #: Heroku after 55.  A stream from which nothing was heard for two of these is dead.
 PING_EVERY_S: Final = 20.0
+#: Two looks a beat: what matters is `DEAD_AFTER_S`.
+WATCH_EVERY_S: Final = 0.25
 #: Bytes after which aiohttp would wait for a slow phone inside a write.  Never: the stream looks at
 #: the write buffer itself, and drops audio instead of making control wait.
 WRITER_LIMIT: Final = 1 << 62
@@ -55,12 +58,14 @@ class Streams:
         *,
         bus: Bus,
         owners: Owners,
+        beats: Beats,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._door = door
         self._bus = bus
         self._owners = owners
+        self._beats = beats
         self._limits = limits or Limits()
         self._clock = clock
         self._live: set[PhoneStream] = set()
@@ -162,6 +167,20 @@ class Streams:
             await asyncio.sleep(PING_EVERY_S)
             for stream in list(self._live):
                 await stream.ping()
+
+    async def watch_owners(self) -> None:
+        """Close streams whose owner has died, for ever: Twilio then asks `/twiml/after`."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(WATCH_EVERY_S)
+            now = loop.time()
+            if not self._bus.connected:
+                self._beats.deaf(now)
+                continue
+            for stream in list(self._live):
+                if stream.worker and self._beats.is_dead(stream.worker, now) and not stream.over:
+                    metrics.OWNERS_DEAD.inc()
+                    stream.end(How.LOST, WSCloseCode.SERVICE_RESTART, "the owner is dead (1012)")
 
     async def drain(self, within_s: float) -> None:
         """Let live streams end by themselves for `within_s`, then close the rest.

@@ -7,6 +7,7 @@ notice, and sends status callbacks out of order.
 import logging
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 from urllib.parse import parse_qsl
@@ -65,7 +66,10 @@ class Webhooks:
         minter: Minter,
         signatures: Signatures | None,
         max_legs: int,
+        is_dead: Callable[[str], bool],
     ) -> None:
+        """`is_dead` tells whether a worker, by name, has stopped beating."""
+        self._is_dead = is_dead
         self._answers = answers
         self._owners = owners
         self._minter = minter
@@ -94,11 +98,15 @@ class Webhooks:
                 call = self._call(params, "twiml")
             except RefusedError as refused:
                 return _refusal(refused)
+            caller, dialled = params.get("From", ""), params.get("To", "")
+            outbound = params.get("Direction", "").startswith("outbound")
+            if outbound:  # Twilio: then `From` is our number, which chooses the agent
+                caller, dialled = dialled, caller
             outcome = await self._owners.offer(
                 call,
-                caller=params.get("From", ""),
-                dialled=params.get("To", ""),
-                outbound=params.get("Direction", "").startswith("outbound"),
+                caller=caller,
+                dialled=dialled,
+                outbound=outbound,
             )
             match outcome:
                 case Outcome.TAKEN:
@@ -136,6 +144,9 @@ class Webhooks:
             return self._answers.hang_up()
         if params.get("CallStatus", "in-progress") != "in-progress":
             return self._answers.hang_up()  # the caller is gone
+        if self._is_dead(record.worker):
+            log.warning("a call has lost its owner", extra={"call": call})
+            return self._answers.sorry()
         # The owner counts legs that attached; `leg` counts our answers, attached or not: without
         # it a call whose owner is dead would open and lose sockets for as long as it lasts.
         leg = max(leg, record.leg)

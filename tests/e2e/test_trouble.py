@@ -137,6 +137,17 @@ async def test_a_call_whose_only_gateway_dies_is_let_go(build: HouseOf) -> None:
     await eventually(lambda: house.model.connections[-1].closed)
 
 
+async def test_a_caller_whose_session_worker_dies_is_not_left_in_silence(build: HouseOf) -> None:
+    house = await acme(build)
+    async with house.phone() as phone:
+        await phone.dial()
+        await phone.wait_agent_turn()
+        house.stack.child("session").kill()
+        await phone.wait_ended()
+    assert any("sorry" in text.lower() for text in phone.heard_say)
+    assert phone.outcome.kind is OutcomeKind.COMPLETED_BY_SERVER
+
+
 async def test_garbage_from_the_model_is_survived(build: HouseOf) -> None:
     script = Script.model_validate({**SCRIPT.model_dump(), "name": "acme"})
     house = await build(scripts={"acme": script})

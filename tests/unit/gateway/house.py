@@ -28,6 +28,7 @@ from shared.messages import (
     COMMAND,
     UP_CONTROL,
     AttachLeg,
+    Beat,
     CallRecord,
     Clear,
     Done,
@@ -255,6 +256,9 @@ class Owner:
     async def write(self, call: str, **fields: Any) -> None:
         """The call's record in KV."""
         fields = {"state": "live", "worker": "w", "epoch": 1, "leg": 1} | fields
+        # Alive, however long this test has taken so far.
+        self.bus.send_control(subjects.beat("w"), Beat(worker="w", active=1, max=1), urgent=True)
+        await self.bus.flush()
         record = CallRecord.model_validate(
             {"call": call, "agent": {}, "offered_at": "2026-11-22T10:00:00Z", **fields}
         )

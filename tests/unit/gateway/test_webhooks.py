@@ -45,11 +45,14 @@ async def test_a_call_is_offered_and_gets_a_stream(nats_url: str, owner: Owner) 
 async def test_get_works_as_well(nats_url: str, owner: Owner) -> None:
     call = new_call()
     async with gateway(nats_url) as edge:
-        query = urlencode({"CallSid": call, "From": "+1555", "Direction": "outbound-api"})
+        form = {"CallSid": call, "From": "+1555", "To": "+1666", "Direction": "outbound-api"}
+        query = urlencode(form)
         status, text = await edge.get(f"/twiml?{query}")
         assert status == 200
         assert "<Stream" in text
-    assert (owner.offers[0].caller, owner.offers[0].direction) == ("+1555", "outbound")
+    offer = owner.offers[0]
+    # Outbound: the agent is the caller of the two, and its number is the one that chooses it.
+    assert (offer.caller, offer.dialled, offer.direction) == ("+1666", "+1555", "outbound")
 
 
 async def test_a_duplicate_webhook_changes_nothing_and_has_its_own_token(
