@@ -58,11 +58,14 @@ class Agents:
         while True:
             try:
                 watcher = await self._bucket.watchall()
-                async for entry in watcher:
-                    if entry is None:  # everything that was there has been told
-                        self._read.set()
-                    else:
-                        self._apply(entry.key, entry.value, entry.operation)
+                try:
+                    async for entry in watcher:
+                        if entry is None:  # everything that was there has been told
+                            self._read.set()
+                        else:
+                            self._apply(entry.key, entry.value, entry.operation)
+                finally:
+                    await watcher.stop()  # type: ignore[no-untyped-call]
             except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
                 log.warning("agents are not followed", extra={"error": repr(error)})
             await asyncio.sleep(1.0)  # a broker that is away: try again, calmly

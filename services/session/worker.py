@@ -80,6 +80,8 @@ class Worker:
         """Take no more calls, wait up to `drain_s` for live ones, end the rest politely."""
         self._stopping = True
         await self._join_or_leave()
+        if self._leaving:  # who asked just before is told that there is no room here
+            await asyncio.wait(self._leaving, timeout=STOP_GRACE_S)
         if self._calls:
             log.info("waiting for live calls", extra={"active": self.active, "drain_s": drain_s})
             await asyncio.wait(self._calls.values(), timeout=drain_s)

@@ -1,0 +1,555 @@
+"""The session service's shell: a worker in this process, a scripted gateway, a simulated model."""
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from nats.aio.msg import Msg
+
+from services.session import events, pricing, realtime
+from services.session.agents import Agents
+from services.session.claims import Claims
+from services.session.events import ModelEvent
+from services.session.model_socket import ModelSocket
+from services.session.worker import Worker
+from shared import messages, subjects
+from shared.audio import FRAME_MS, PCMU
+from shared.bus import Bus, NoResponderError, bucket
+from shared.messages import AttachLeg, CallRecord, HangUp, LegAttached, Offer, OfferTaken
+from shared.settings import ServiceSettings
+from simulators.openai_realtime import Faults, RealtimeSimulator, Script, Step, Turn
+from tests.helpers import eventually
+
+pytestmark = pytest.mark.e2e
+
+KEY = "sk-sim"
+KINDS = {kind.NAME: kind for kind in messages.EVENTS}
+NUMBERS = itertools.count(1)
+#: As loud as mu-law gets: the simulated model's voice detection hears it as speech.
+NOISE = b"\x00\x80\x00\x80" * 40
+SILENCE = PCMU.silence(FRAME_MS)
+SCRIPT = Script(
+    name="gpt-realtime-2.1",
+    greeting=Step(say="Hello.", audio_ms=600),
+    turns=(Turn(hear="Are you there?", say="Yes, I am.", audio_ms=4000),),
+    otherwise=Turn(say="I heard you.", audio_ms=400),
+    think_ms=50,
+)
+TIMEOUT_S = 5.0
+
+
+class Gateway:
+    """One phone: offers its call, attaches a leg, plays in real time, returns marks."""
+
+    def __init__(self, bus: Bus) -> None:
+        self.bus = bus
+        self.call = f"CA{next(NUMBERS):032x}"
+        self.story: list[messages.Event] = []
+        self.audio = bytearray()
+        self.controls: list[messages.Message] = []
+        self.leg = 0
+        self.saying = SILENCE
+        self._plays_until = 0.0
+        self._owed: dict[str, asyncio.TimerHandle] = {}
+        self._pump: asyncio.Task[None] | None = None
+        self._subscriptions: list[Any] = []
+
+    async def witness(self) -> None:
+        subject = f"call.{self.call}.event.>"
+        self._subscriptions.append(await self.bus.subscribe(subject, self._on_event))
+        await self.bus.flush()
+
+    async def offer(self) -> OfferTaken | messages.OfferRefused:
+        offer = Offer(call=self.call, caller="+1", dialled="+2", gateway="gw-1")
+        answer = await self.bus.request(subjects.OFFER, offer, timeout_s=TIMEOUT_S)
+        return messages.OFFER_ANSWER.validate_json(answer)
+
+    async def command(self, command: messages.Message) -> messages.Message:
+        subject = subjects.command(self.call)
+        answer = await self.bus.request(subject, command, timeout_s=TIMEOUT_S)
+        return messages.COMMAND_ANSWER.validate_json(answer)
+
+    async def attach(self) -> None:
+        attached = await self.command(AttachLeg(gateway="gw-1", stream="MZ1"))
+        assert isinstance(attached, LegAttached)
+        self.leg = attached.leg
+        subject = subjects.down(self.call, attached.epoch)
+        self._subscriptions.append(await self.bus.subscribe(subject, self._on_down))
+        await self.bus.flush()
+        self.say(messages.LegStarted())
+        if self._pump is None:
+            self._pump = asyncio.create_task(self._send_audio())
+
+    async def begin(self) -> "Gateway":
+        await self.witness()
+        answer = await self.offer()
+        assert isinstance(answer, OfferTaken), answer
+        await self.attach()
+        return self
+
+    def say(self, control: messages.Message) -> None:
+        self.bus.send_control(subjects.up(self.call, self.leg, "ctl"), control, urgent=True)
+
+    async def _send_audio(self) -> None:
+        while True:
+            self.bus.send_audio(subjects.up(self.call, self.leg, "audio"), self.saying)
+            await asyncio.sleep(FRAME_MS / 1000)  # a phone's pace
+
+    async def _on_event(self, message: Msg) -> None:
+        name = message.subject.rsplit(".", 1)[1]
+        self.story.append(KINDS[name].decode(message.data))
+
+    async def _on_down(self, message: Msg) -> None:
+        loop = asyncio.get_running_loop()
+        if message.subject.endswith("audio"):
+            self.audio += message.data
+            self._plays_until = max(self._plays_until, loop.time()) + len(message.data) / 8000
+            return
+        control = messages.DOWN_CONTROL.validate_json(message.data)
+        self.controls.append(control)
+        match control:
+            case messages.Mark(name=name):
+                self._owed[name] = loop.call_at(self._plays_until, self._return, name)
+            case messages.Clear():
+                self._plays_until = 0.0
+                for name in list(self._owed):
+                    self._return(name)
+            case _:
+                pass
+
+    def _return(self, name: str) -> None:
+        self._owed.pop(name).cancel()
+        self.say(messages.MarkReturned(name=name))
+
+    def told(self, name: str) -> list[Any]:
+        return [line for line in self.story if name == line.NAME]
+
+    async def ended(self) -> messages.CallEnded:
+        await eventually(lambda: self.told("ended"))
+        ended = self.told("ended")[0]
+        assert isinstance(ended, messages.CallEnded)
+        return ended
+
+    async def speaks(self) -> None:
+        """The caller says something, until the model has heard it begin and end."""
+        begun = len(self.told("caller_started_speaking"))
+        self.saying = NOISE
+        await eventually(lambda: len(self.told("caller_started_speaking")) > begun)
+        self.saying = SILENCE
+        await eventually(lambda: len(self.told("caller_stopped_speaking")) > begun)
+
+    async def close(self) -> None:
+        if self._pump is not None:
+            self._pump.cancel()
+            await asyncio.gather(self._pump, return_exceptions=True)
+        for timer in self._owed.values():
+            timer.cancel()
+        for subscription in self._subscriptions:
+            await self.bus.unsubscribe(subscription)
+
+
+class House:
+    """Makes workers and gateways, and takes them down in the right order."""
+
+    def __init__(self, bus: Bus, nats_url: str, model: RealtimeSimulator) -> None:
+        self.bus = bus
+        self.model = model
+        #: Subscriptions of each worker's connection after its stop.
+        self.left_over: list[int] = []
+        self._nats_url = nats_url
+        self._stack = contextlib.AsyncExitStack()
+
+    async def worker(self, max_calls: int = 10, *, url: str = "", key: str = KEY) -> Worker:
+        settings = ServiceSettings(nats_url=self._nats_url, _env_file=None)
+        name = f"w-{next(NUMBERS)}"
+        bus = await Bus.connect(settings, "session", name=name)
+        self._stack.push_async_callback(bus.close)
+        self._stack.callback(lambda: self.left_over.append(bus.subscriptions))
+        base = url or self.model.url
+
+        def dial(model: str, on_event: Callable[[ModelEvent], None]) -> ModelSocket:
+            return ModelSocket(realtime.url_for(base, model), key, on_event)
+
+        agents = Agents(await bucket(bus, subjects.AGENTS_BUCKET))
+        await agents.start()
+        self._stack.push_async_callback(agents.stop)
+        worker = Worker(
+            name,
+            bus,
+            agents=agents,
+            claims=Claims(await bucket(bus, subjects.CALLS_BUCKET)),
+            prices=pricing.load(),
+            dial=dial,
+            max_calls=max_calls,
+        )
+        await worker.start()
+        await bus.flush()
+        self._stack.push_async_callback(worker.stop, 0.0)
+        return worker
+
+    def gateway(self) -> Gateway:
+        gateway = Gateway(self.bus)
+        self._stack.push_async_callback(gateway.close)
+        return gateway
+
+    async def record(self, call: str) -> CallRecord:
+        calls = await bucket(self.bus, subjects.CALLS_BUCKET)
+        return CallRecord.decode((await calls.get(call)).value or b"")
+
+    async def close(self) -> None:
+        await self._stack.aclose()
+
+
+@pytest.fixture
+async def house(bus: Bus, nats_url: str) -> AsyncIterator[House]:
+    async with RealtimeSimulator(scripts={SCRIPT.name: SCRIPT}, api_key=KEY) as model:
+        house = House(bus, nats_url, model)
+        before = asyncio.all_tasks()
+        subscriptions = bus.subscriptions
+        try:
+            yield house
+        finally:
+            await house.close()
+        # Nothing is left of any call, whatever the test did to it.
+        await eventually(lambda: ours(asyncio.all_tasks() - before) == [])
+        assert bus.subscriptions == subscriptions
+        # One is the client's own inbox for answers.
+        assert max(house.left_over) <= 1
+
+
+def ours(tasks: set[asyncio.Task[Any]]) -> list[str]:
+    """Names of tasks that belong to the service, not to the simulated model."""
+    names = ("call", "beat", "leave", "agents", "model-socket", "model-writer")
+    return [task.get_name() for task in tasks if task.get_name() in names]
+
+
+# --- a call --------------------------------------------------------------------------------------
+
+
+async def test_a_call_is_offered_attached_and_greeted(house: House) -> None:
+    worker = await house.worker()
+    phone = await house.gateway().begin()
+    await eventually(lambda: phone.told("agent_finished_speaking"))
+    assert len(phone.audio) == 600 * PCMU.bytes_per_ms
+    assert worker.active == 1
+    names = [line.NAME for line in phone.story]
+    assert names[0] == "offered"
+    assert {"model_ready", "started", "agent_started_speaking"} < set(names)
+    record = await house.record(phone.call)
+    assert (record.state, record.worker, record.leg) == ("live", worker.name, 1)
+    phone.say(messages.LegStopped())
+    assert (await phone.ended()).reason == "caller_hung_up"
+    await eventually(lambda: worker.active == 0)
+    assert (await house.record(phone.call)).state == "ended"
+    await eventually(lambda: house.model.connections[-1].closed)
+
+
+async def test_the_caller_is_heard_answered_and_may_interrupt(house: House) -> None:
+    await house.worker()
+    phone = await house.gateway().begin()
+    await eventually(lambda: phone.told("agent_finished_speaking"))
+    await phone.speaks()
+    await eventually(lambda: len(phone.told("agent_started_speaking")) == 2)
+    await phone.speaks()  # over the four seconds of the answer
+    await eventually(lambda: phone.told("interrupted"))
+    assert messages.Clear() in phone.controls
+    cut = phone.told("interrupted")[0]
+    assert 0 <= cut.heard_ms < cut.sent_ms
+    connection = house.model.connections[-1]
+    await eventually(lambda: connection.truncations)
+    assert connection.truncations[0] == (cut.item, cut.heard_ms)
+    assert not connection.errors
+
+
+async def test_a_key_pressed_is_told(house: House) -> None:
+    await house.worker()
+    phone = await house.gateway().begin()
+    phone.say(messages.DtmfPressed(digit="7"))
+    await eventually(lambda: phone.told("key_pressed"))
+
+
+async def test_an_operator_ends_a_call(house: House) -> None:
+    await house.worker()
+    phone = await house.gateway().begin()
+    assert await phone.command(HangUp(reason="operator")) == messages.Done()
+    assert (await phone.ended()).reason == "operator"
+    await eventually(lambda: messages.HangUpLeg(reason="operator") in phone.controls)
+
+
+async def test_a_command_that_is_none_is_refused(house: House) -> None:
+    await house.worker()
+    phone = await house.gateway().begin()
+    answer = await phone.command(messages.Clear())
+    assert isinstance(answer, messages.Refused)
+    assert answer.code == "invalid"
+
+
+async def test_garbage_from_a_gateway_is_survived(house: House) -> None:
+    await house.worker()
+    phone = await house.gateway().begin()
+    for data in (b"", b"null", b'{"type":"mark"}', b"\xff" * 1000, b"[" * 5000):
+        await phone.bus.client.publish(subjects.up(phone.call, 1, "ctl"), data)
+    phone.say(messages.DtmfPressed(digit="7"))
+    await eventually(lambda: phone.told("key_pressed"))
+
+
+async def test_a_phone_that_comes_back_on_a_new_leg_goes_on(house: House) -> None:
+    await house.worker()
+    phone = await house.gateway().begin()
+    await eventually(lambda: phone.told("agent_finished_speaking"))
+    phone.say(messages.LegLost(reason="closed"))
+    await eventually(lambda: phone.told("leg_dropped"))
+    await phone.attach()
+    assert phone.leg == 2
+    await eventually(lambda: phone.told("leg_replaced"))
+    await phone.speaks()
+    await eventually(lambda: len(phone.told("agent_started_speaking")) == 2)
+    assert len(house.model.connections) == 1
+
+
+# --- offers --------------------------------------------------------------------------------------
+
+
+async def test_an_offer_made_twice_is_answered_the_same(house: House) -> None:
+    worker = await house.worker()
+    phone = house.gateway()
+    first = await phone.offer()
+    assert await phone.offer() == first
+    assert worker.active == 1
+
+
+async def test_an_offer_of_a_call_that_is_over_is_refused(house: House) -> None:
+    worker = await house.worker()
+    phone = await house.gateway().begin()
+    await phone.command(HangUp())
+    await eventually(lambda: worker.active == 0)
+    answer = await phone.offer()
+    assert isinstance(answer, messages.OfferRefused)
+    assert answer.code == "ended"
+
+
+async def test_an_offer_that_is_none_is_refused(house: House) -> None:
+    await house.worker()
+    answer = await house.bus.client.request(subjects.OFFER, b'{"call":"CA.*"}', timeout=TIMEOUT_S)
+    refused = messages.OFFER_ANSWER.validate_json(answer.data)
+    assert isinstance(refused, messages.OfferRefused)
+    assert refused.code == "invalid"
+
+
+async def test_a_full_worker_leaves_the_group_and_comes_back(house: House) -> None:
+    worker = await house.worker(max_calls=1)
+    phone = await house.gateway().begin()
+
+    async def nobody() -> bool:
+        try:
+            answer = await house.gateway().offer()
+        except NoResponderError:
+            return True
+        assert isinstance(answer, messages.OfferRefused), "more calls than places"
+        assert answer.code == "full"
+        return False
+
+    await eventually(nobody)
+    assert worker.active == 1
+    await phone.command(HangUp())
+
+    async def somebody() -> bool:
+        try:
+            return isinstance(await house.gateway().offer(), OfferTaken)
+        except NoResponderError:
+            return False
+
+    await eventually(somebody)
+
+
+async def test_many_offers_at_once_are_all_answered_and_none_too_many_taken(house: House) -> None:
+    worker = await house.worker(max_calls=3)
+
+    async def offer() -> str:
+        try:
+            return (await house.gateway().offer()).answer
+        except NoResponderError:
+            return "nobody"
+
+    answers = await asyncio.gather(*(offer() for _ in range(12)))
+    assert answers.count("taken") == 3
+    assert worker.active == 3
+
+
+async def test_a_claim_whose_acknowledgement_was_lost_is_lived_at_the_next_offer(
+    house: House,
+) -> None:
+    worker = await house.worker()
+    phone = house.gateway()
+    stray = CallRecord(
+        call=phone.call, worker=worker.name, offered_at="2026-11-22T10:00:00Z", agent={}
+    )
+    calls = await bucket(house.bus, subjects.CALLS_BUCKET)
+    await calls.create(phone.call, stray.encode())
+    await phone.begin()
+    await eventually(lambda: phone.told("agent_started_speaking"))
+
+
+# --- the end of a worker, and of one call only ---------------------------------------------------
+
+
+async def test_a_worker_that_stops_ends_its_calls_and_takes_no_more(house: House) -> None:
+    worker = await house.worker()
+    phones = [await house.gateway().begin() for _ in range(3)]
+    await worker.stop(0.0)
+    for phone in phones:
+        assert (await phone.ended()).reason == "worker_stopped"
+        assert (await house.record(phone.call)).state == "ended"
+    with pytest.raises(NoResponderError):
+        await house.gateway().offer()
+
+
+async def test_a_worker_that_stops_waits_for_its_calls(house: House) -> None:
+    worker = await house.worker()
+    phone = await house.gateway().begin()
+    stopping = asyncio.create_task(worker.stop(TIMEOUT_S))
+    await eventually(lambda: worker._group is None)
+    phone.say(messages.LegStopped())
+    await stopping
+    assert (await phone.ended()).reason == "caller_hung_up"
+
+
+async def test_a_bug_in_one_call_ends_that_call_only(house: House) -> None:
+    worker = await house.worker()
+    broken, healthy = await house.gateway().begin(), await house.gateway().begin()
+    driver = worker._drivers[broken.call]
+    driver.call.phone = driver.call.phone.__class__.RINGING  # where no leg can be
+    driver.feed(events.LegStarted(1))
+    ended = await broken.ended()
+    assert ended.reason == "failed"
+    assert (await house.record(broken.call)).state == "ended"
+    await eventually(lambda: messages.HangUpLeg(reason="failed") in broken.controls)
+    await eventually(lambda: healthy.told("agent_finished_speaking"))
+    assert worker.active == 1
+
+
+async def test_what_breaks_while_an_action_is_performed_ends_that_call_only(house: House) -> None:
+    worker = await house.worker()
+    phone = await house.gateway().begin()
+    await eventually(lambda: phone.told("model_ready"))
+    driver = worker._drivers[phone.call]
+    too_long = events.PlayMark("x" * 1000)
+    driver._guarded(lambda _now: [too_long])
+    assert (await phone.ended()).reason == "failed"
+    await eventually(lambda: worker.active == 0)
+
+
+async def test_a_call_that_somebody_else_wrote_over_is_let_go_without_a_word(house: House) -> None:
+    worker = await house.worker()
+    phone = await house.gateway().begin()
+    record = await house.record(phone.call)
+    calls = await bucket(house.bus, subjects.CALLS_BUCKET)
+    other = record.model_copy(update={"worker": "w-other", "epoch": 2})
+    await calls.put(phone.call, other.encode())
+    # The next write of ours finds out.
+    await phone.command(AttachLeg(gateway="gw-2", stream="MZ2"))
+    await eventually(lambda: worker.active == 0)
+    assert phone.told("ended") == []
+    assert await house.record(phone.call) == other
+
+
+# --- the model's faults --------------------------------------------------------------------------
+
+
+async def test_a_slow_dial_is_waited_for(house: House) -> None:
+    house.model.faults = Faults(dial_delay_ms=1500)
+    await house.worker()
+    phone = await house.gateway().begin()
+    await eventually(lambda: phone.told("agent_started_speaking"))
+    assert phone.told("model_ready")[0].dial_ms >= 1400
+    assert phone.told("model_ready")[0].attempt == 1
+
+
+async def test_a_refused_dial_is_tried_again(house: House) -> None:
+    house.model.faults = Faults(refuse_first_n=2)
+    await house.worker()
+    phone = await house.gateway().begin()
+    await eventually(lambda: phone.told("model_ready"))
+    assert phone.told("model_ready")[0].attempt == 3
+    assert [line.effect for line in phone.told("model_failed")] == ["redialled"] * 2
+
+
+async def test_a_wrong_key_ends_the_call_and_is_not_told(house: House) -> None:
+    await house.worker(key="sk-wrong-1234567890")
+    phone = house.gateway()
+    await phone.witness()
+    await phone.offer()
+    ended = await phone.ended()
+    assert ended.reason == "model_unavailable"
+    assert "invalid_api_key" in ended.detail
+    assert not any(b"1234567890" in line.encode() for line in phone.story)
+
+
+async def test_a_socket_that_drops_is_replaced_and_told_what_was_said(house: House) -> None:
+    await house.worker()
+    phone = await house.gateway().begin()
+    await eventually(lambda: phone.told("agent_finished_speaking"))
+    await phone.speaks()
+    await eventually(lambda: len(phone.told("agent_finished_speaking")) == 2)
+    house.model.connections[-1].abort()
+    await eventually(lambda: len(phone.told("model_ready")) == 2)
+    assert phone.told("model_failed")[0].effect == "redialled"
+    second = house.model.connections[-1]
+    await eventually(lambda: second.received_of("conversation.item.create"))
+    items = [one["item"] for one in second.received_of("conversation.item.create")]
+    said = [(one["role"], one["content"][0]["text"]) for one in items]
+    assert said[0][0] == "system"
+    assert said[1:] == [
+        ("assistant", "Hello."),
+        ("user", "Are you there?"),
+        ("assistant", "Yes, I am."),
+    ]
+    assert second.received_of("response.create") == []
+    await phone.speaks()
+    await eventually(lambda: len(phone.told("agent_started_speaking")) == 3)
+
+
+async def test_a_session_that_expires_is_replaced(house: House) -> None:
+    house.model.faults = Faults(session_ms=1500, first_n=1)
+    await house.worker()
+    phone = await house.gateway().begin()
+    await eventually(lambda: len(phone.told("model_ready")) == 2)
+    assert phone.told("model_failed")[0].code == "session_expired"
+    await phone.speaks()
+    await eventually(lambda: len(phone.told("agent_started_speaking")) == 2)
+
+
+async def test_a_model_that_comes_back_with_another_format_ends_the_call(house: House) -> None:
+    house.model.faults = Faults(wrong_format=True)
+    await house.worker()
+    phone = await house.gateway().begin()
+    ended = await phone.ended()
+    assert (ended.reason, ended.detail) == ("model_unavailable", "format_mismatch")
+    assert not phone.audio
+
+
+async def test_a_model_that_refuses_the_settings_ends_the_call(house: House) -> None:
+    house.model.faults = Faults(reject_update=1)
+    await house.worker()
+    phone = await house.gateway().begin()
+    assert (await phone.ended()).reason == "model_unavailable"
+
+
+async def test_a_failed_response_is_tried_again(house: House) -> None:
+    house.model.faults = Faults(fail_response=1)
+    await house.worker()
+    phone = await house.gateway().begin()
+    await eventually(lambda: phone.told("agent_started_speaking"))
+    assert phone.told("model_failed")[0].effect == "retried"
+
+
+async def test_a_model_that_nobody_serves_is_given_up(house: House) -> None:
+    await house.worker(url="ws://127.0.0.1:9/v1/realtime")
+    phone = house.gateway()
+    await phone.witness()
+    await phone.offer()
+    await eventually(lambda: phone.told("ended"), timeout_s=20.0)
+    assert (await phone.ended()).reason == "model_unavailable"
