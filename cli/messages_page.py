@@ -29,9 +29,13 @@ a browser. Anything else is refused before it becomes part of a subject.
 | `calls.offer` | gateway → one session worker (queue group `session`) | request: [take this call](#offer). No responders: no capacity |
 | `call.C.cmd` | gateway, operators → the call's owner | request: [attach a leg](#attachleg), [hang up](#hangup) |
 | `call.C.up.<leg>.audio` | gateway → owner | the caller's audio: raw bytes in the call's format, gapless |
-| `call.C.up.<leg>.ctl` | gateway → owner | [started](#legstarted), [mark](#markreturned), [dtmf](#dtmfpressed), [stopped](#legstopped), [lost](#leglost) |
+| `call.C.up.<leg>.ctl` | gateway → owner | [started](#legstarted), [mark](#markreturned), [dtmf](#dtmfpressed), [stopped](#legstopped), [lost](#leglost), [updated](#phoneupdated) |
 | `call.C.down.<epoch>.audio` | owner → gateway | the agent's audio, as above |
-| `call.C.down.<epoch>.ctl` | owner → gateway | [mark](#mark), [clear](#clear), [hang_up](#hangupleg), [move](#move) |
+| `call.C.down.<epoch>.ctl` | owner → gateway | [mark](#mark), [clear](#clear), [hang_up](#hangupleg), [move](#move), [hold_on](#holdon), [hold_off](#holdoff), [transfer](#transferleg), [digits](#senddigits) |
+| `call.C.hold.<n>.audio` | holdmusic → gateway | paced music for the n-th hold, played only while it is on |
+| `call.C.hold.<n>.stop` | owner → the instance that plays | [stop](#stopmusic) |
+| `holdmusic.play`, `holdmusic.status`, `holdmusic.files` | owner, gateway → one instance (queue group `holdmusic`) | request: [play](#playmusic), [status](#musicstatus), [files](#musicfiles) |
+| `tool.<name>` | owner → a tool service | request: [a function call](#toolrequest); found by `$SRV.INFO` |
 | `call.C.event.<name>` | owner → JetStream `EVENTS`, observers | [the call's story](#the-story) |
 | `session.<worker>.beat` | session worker → observers | [a beat](#beat), every 500 ms |
 | `log.<service>.<level>` | all → observers | [a log line](#logline) |
@@ -77,12 +81,42 @@ SECTIONS: Final[tuple[tuple[str, str, tuple[type[BaseModel], ...]], ...]] = (
             messages.DtmfPressed,
             messages.LegStopped,
             messages.LegLost,
+            messages.PhoneUpdated,
         ),
     ),
     (
         "To the phone",
         "On `call.C.down.<epoch>.ctl`, told apart by `type`.",
-        (messages.Mark, messages.Clear, messages.HangUpLeg, messages.Move),
+        (
+            messages.Mark,
+            messages.Clear,
+            messages.HangUpLeg,
+            messages.Move,
+            messages.HoldOn,
+            messages.HoldOff,
+            messages.TransferLeg,
+            messages.SendDigits,
+        ),
+    ),
+    (
+        "Tools",
+        "See [tools.md](tools.md).",
+        (messages.ToolRequest, messages.ToolContext, messages.ToolInfo),
+    ),
+    (
+        "Hold music",
+        "",
+        (
+            messages.PlayMusic,
+            messages.MusicStarted,
+            messages.MusicRefused,
+            messages.StopMusic,
+            messages.Ask,
+            messages.MusicStatus,
+            messages.StoreState,
+            messages.MusicFiles,
+            messages.MusicFile,
+        ),
     ),
     (
         "The story",

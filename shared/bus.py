@@ -78,6 +78,7 @@ class Bus:
         self._batch: list[tuple[str, bytes]] = []
         self._batch_bytes = 0
         self._tick: asyncio.Handle | None = None
+        self._last_tick = 0.0
         self._flushing: asyncio.Task[None] | None = None
         self._story: collections.deque[tuple[str, bytes, str]] = collections.deque()
         self._story_wake = asyncio.Event()
@@ -163,8 +164,16 @@ class Bus:
         self._batch.append((subject, audio))
         self._batch_bytes += len(audio)
         if self._tick is None:
-            self._tick = asyncio.get_running_loop().call_later(TICK_S, self._flush)
+            self._tick = self._next_tick()
         return True
+
+    def _next_tick(self) -> asyncio.Handle:
+        """A tick after the last one; at once when that is over already (few calls, no wait)."""
+        loop = asyncio.get_running_loop()
+        due = self._last_tick + TICK_S
+        if due <= loop.time():
+            return loop.call_soon(self._flush)
+        return loop.call_at(due, self._flush)
 
     def send_control(self, subject: str, message: Message, *, urgent: bool = False) -> None:
         """Send behind the audio sent before it.  `urgent` does not wait for the tick."""
@@ -174,12 +183,11 @@ class Bus:
             self._tick = None
         if self._tick is None:
             loop = asyncio.get_running_loop()
-            self._tick = (
-                loop.call_soon(self._flush) if urgent else loop.call_later(TICK_S, self._flush)
-            )
+            self._tick = loop.call_soon(self._flush) if urgent else self._next_tick()
 
     def _flush(self) -> None:
         self._tick = None
+        self._last_tick = asyncio.get_running_loop().time()
         if self._flushing is None and self._batch:
             self._flushing = asyncio.create_task(self._write())
             self._flushing.add_done_callback(self._written)

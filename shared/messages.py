@@ -23,6 +23,8 @@ CallId = Annotated[str, Field(pattern=r"^(CA|BR)[0-9a-f]{32}$")]
 Milliseconds = Annotated[int, Field(ge=0)]
 Epoch = Annotated[int, Field(ge=1, description="counts the owners of a call")]
 Leg = Annotated[int, Field(ge=1, description="counts the phone sockets of a call")]
+Hold = Annotated[int, Field(ge=1, description="counts the times of hold music in a call")]
+ToolName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
 _CALL = "CA0123456789abcdef0123456789abcdef"
 _AT = "2026-11-22T10:00:00.000Z"
@@ -203,12 +205,25 @@ class LegLost(Message):
     reason: str = Field(default="", max_length=256)
 
 
+class PhoneUpdated(Message):
+    """What became of a `TransferLeg` or `SendDigits`; a failed one leaves the leg as it was."""
+
+    model_config = _example(type="updated", what="transfer", ok=False, code="no_credentials")
+
+    type: Literal["updated"] = "updated"
+    what: Literal["transfer", "digits"]
+    ok: bool
+    code: str = Field(default="", max_length=64, description="why not: Twilio's code, or ours")
+    message: str = Field(default="", max_length=256)
+
+
 UpControl = Annotated[
-    LegStarted | MarkReturned | DtmfPressed | LegStopped | LegLost, Field(discriminator="type")
+    LegStarted | MarkReturned | DtmfPressed | LegStopped | LegLost | PhoneUpdated,
+    Field(discriminator="type"),
 ]
-UP_CONTROL: TypeAdapter[LegStarted | MarkReturned | DtmfPressed | LegStopped | LegLost] = (
-    TypeAdapter(UpControl)
-)
+UP_CONTROL: TypeAdapter[
+    LegStarted | MarkReturned | DtmfPressed | LegStopped | LegLost | PhoneUpdated
+] = TypeAdapter(UpControl)
 
 
 # --- call.C.down.<epoch>.ctl ---------------------------------------------------------------------
@@ -240,6 +255,42 @@ class HangUpLeg(Message):
     reason: str = Field(default="", max_length=64)
 
 
+class HoldOn(Message):
+    """Play what comes on `call.C.hold.<hold>.audio`."""
+
+    model_config = _example(type="hold_on", hold=1)
+
+    type: Literal["hold_on"] = "hold_on"
+    hold: Hold
+
+
+class HoldOff(Message):
+    """Stop the music of this hold, and forget what of it is still queued for the caller."""
+
+    model_config = _example(type="hold_off", hold=1)
+
+    type: Literal["hold_off"] = "hold_off"
+    hold: Hold
+
+
+class TransferLeg(Message):
+    """Connect the caller with somebody else (REST, `<Dial>`).  Answered by `PhoneUpdated`."""
+
+    model_config = _example(type="transfer", to="+15550001111")
+
+    type: Literal["transfer"] = "transfer"
+    to: Private = Field(max_length=64, description="E.164 or a SIP URI")
+
+
+class SendDigits(Message):
+    """Press keys towards the caller's side (Twilio REST, `<Play digits>`); the leg is replaced."""
+
+    model_config = _example(type="digits", digits="1w2#")
+
+    type: Literal["digits"] = "digits"
+    digits: Private = Field(pattern=r"^[0-9*#wW]{1,32}$", description="w waits 0.5 s, W 1 s")
+
+
 class Move(Message):
     """This leg carries the call from now on; a gateway that holds another one closes it."""
 
@@ -249,8 +300,186 @@ class Move(Message):
     leg: Leg
 
 
-DownControl = Annotated[Mark | Clear | HangUpLeg | Move, Field(discriminator="type")]
-DOWN_CONTROL: TypeAdapter[Mark | Clear | HangUpLeg | Move] = TypeAdapter(DownControl)
+DownControl = Annotated[
+    Mark | Clear | HangUpLeg | Move | HoldOn | HoldOff | TransferLeg | SendDigits,
+    Field(discriminator="type"),
+]
+DOWN_CONTROL: TypeAdapter[
+    Mark | Clear | HangUpLeg | Move | HoldOn | HoldOff | TransferLeg | SendDigits
+] = TypeAdapter(DownControl)
+
+
+# --- tool.<name> ---------------------------------------------------------------------------------
+
+
+class ToolContext(Message):
+    """What the session knows and the model must not be able to make up."""
+
+    model_config = _example(
+        caller="+15557778888", dialled="+15551230000", direction="inbound", agent="default"
+    )
+
+    caller: Private = Field(default="", description="the number that calls, as the network says")
+    dialled: str = ""
+    direction: Literal["inbound", "outbound", "browser"] = "inbound"
+    agent: str = ""
+
+
+class ToolRequest(Message):
+    """`tool.<name>`: a function call of the model.
+
+    The answer's payload is the tool's output, any JSON value, as the model will read it.  A failed
+    tool answers with the headers of a NATS micro service's error: `Nats-Service-Error-Code` (a
+    short word) and `Nats-Service-Error` (a sentence the model may speak about).
+    """
+
+    model_config = _example(
+        call=_CALL,
+        call_id="call_Ex00000000000001",
+        name="get_weather",
+        arguments={"location": "Oslo"},
+        context={"caller": "+15557778888", "agent": "default"},
+        deadline_ms=8000,
+    )
+
+    call: CallId
+    call_id: str = Field(max_length=128, description="the same id is never sent twice")
+    name: ToolName
+    arguments: dict[str, Any] = Field(
+        default={}, json_schema_extra={"private": True}, description="as the model wrote them"
+    )
+    context: ToolContext = ToolContext()
+    deadline_ms: int = Field(ge=1, description="after this nobody waits for the answer")
+
+
+class ToolInfo(Message):
+    """A tool on the bus, as its endpoint's metadata tell (see docs/tools.md)."""
+
+    model_config = _example(
+        name="get_weather",
+        description="The weather at a place, now.",
+        parameters={"type": "object", "properties": {"location": {"type": "string"}}},
+        timeout_ms=8000,
+        idempotent=True,
+        hold_music=True,
+    )
+
+    name: ToolName
+    description: str = Field(default="", max_length=2000)
+    parameters: dict[str, Any] = Field(
+        default={"type": "object", "properties": {}}, description="JSON schema of the arguments"
+    )
+    timeout_ms: int = Field(default=10_000, ge=100, le=300_000)
+    idempotent: bool = Field(default=False, description="asking again does no harm")
+    hold_music: bool = Field(default=True, description="music may play while the caller waits")
+
+
+# --- holdmusic.* ---------------------------------------------------------------------------------
+
+
+class PlayMusic(Message):
+    """`holdmusic.play`: play into `call.C.hold.<hold>.audio` until `.stop`, at most `limit_s`."""
+
+    model_config = _example(call=_CALL, hold=1, track="bossa.mp3", audio="pcmu", limit_s=600)
+
+    call: CallId
+    hold: Hold
+    track: str | None = Field(default=None, max_length=512, description="null: the default track")
+    audio: FormatName = "pcmu"
+    limit_s: int = Field(default=600, ge=1, le=3600)
+
+
+class MusicStarted(Message):
+    """Answer to `PlayMusic`: it plays.  `fallback`: not the track that was asked for, and why."""
+
+    model_config = _example(
+        answer="music_started", track="default", source="built-in", fallback="no such track"
+    )
+
+    answer: Literal["music_started"] = "music_started"
+    track: str
+    source: Literal["store", "fallback-store", "cache", "built-in"] = "store"
+    fallback: str | None = None
+
+
+class MusicRefused(Message):
+    """Answer to `PlayMusic`: it does not play."""
+
+    model_config = _example(answer="music_refused", code="full", message="40 calls hear music")
+
+    answer: Literal["music_refused"] = "music_refused"
+    code: Literal["full", "invalid", "failed"]
+    message: str = ""
+
+
+MusicAnswer = Annotated[MusicStarted | MusicRefused, Field(discriminator="answer")]
+MUSIC_ANSWER: TypeAdapter[MusicStarted | MusicRefused] = TypeAdapter(MusicAnswer)
+
+
+class StopMusic(Message):
+    """`call.C.hold.<hold>.stop`: the music of this hold is not wanted any more."""
+
+    model_config = _example(reason="agent")
+
+    reason: str = Field(default="", max_length=64)
+
+
+class StoreState(Message):
+    """One store of hold music: whether it answers."""
+
+    model_config = _example(name="primary", endpoint="http://127.0.0.1:8333", ok=True, tracks=3)
+
+    name: Literal["primary", "fallback"]
+    endpoint: str
+    bucket: str = ""
+    ok: bool
+    tracks: int = Field(default=0, ge=0)
+    error: str = ""
+
+
+class MusicStatus(Message):
+    """Answer to `holdmusic.status`: the state of one instance."""
+
+    model_config = _example(
+        instance="hm-1",
+        stores=[{"name": "primary", "endpoint": "http://127.0.0.1:8333", "ok": True}],
+        default_track="default",
+        holds=[_CALL],
+    )
+
+    instance: str
+    stores: list[StoreState] = []
+    default_track: str = ""
+    cached: int = Field(default=0, ge=0, description="decoded tracks on this instance's disk")
+    holds: list[str] = Field(default=[], description="calls that hear music from it now")
+
+
+class MusicFile(Message):
+    """One track in the store."""
+
+    model_config = _example(key="bossa.mp3", size=412345, uploaded=_AT)
+
+    key: str
+    size: int = Field(ge=0, description="bytes")
+    uploaded: AwareDatetime | None = None
+
+
+class MusicFiles(Message):
+    """Answer to `holdmusic.files`."""
+
+    model_config = _example(
+        files=[{"key": "bossa.mp3", "size": 412345}], supported=[".mp3", ".wav"], error=""
+    )
+
+    files: list[MusicFile] = []
+    supported: list[str] = []
+    error: str = ""
+
+
+class Ask(Message):
+    """A request that says all by its subject: `holdmusic.status`, `holdmusic.files`."""
+
+    model_config = _example()
 
 
 # --- session.<worker>.beat, log.<service>.<level> ------------------------------------------------
@@ -342,6 +571,22 @@ class AgentSettings(Message):
     transcription_model: str | None = "gpt-realtime-whisper"
     language: str | None = Field(default=None, max_length=8, description="ISO-639-1, e.g. en")
     max_output_tokens: int | None = Field(default=None, ge=1, le=4096, description="null: no limit")
+    tools: list[str] | None = Field(
+        default=None, max_length=128, description="tools by name; null: every tool on the bus"
+    )
+    skills: list[Literal["end_call", "transfer_call", "send_dtmf"]] = Field(
+        default=["end_call"], description="what the session itself can do for the model"
+    )
+    transfer_to: dict[str, str] = Field(
+        default={},
+        max_length=50,
+        description="whom `transfer_call` may reach: a name the model uses, and E.164 or SIP URI",
+    )
+    hold_music: bool = Field(default=True, description="music while a tool takes long")
+    hold_track: str | None = Field(default=None, max_length=512, description="null: the default")
+    hold_delay_ms: int = Field(
+        default=1200, ge=0, le=60_000, description="how long a tool may take in silence"
+    )
     max_call_s: int = Field(default=3600, ge=10, le=14400, description="the call ends after this")
 
 
@@ -552,6 +797,85 @@ class Tokens(Message):
     audio_out: int = Field(default=0, ge=0)
 
 
+class ToolCalled(Event):
+    """The model calls a function; it was dispatched, or refused at once."""
+
+    NAME = "tool_called"
+    model_config = _event_example(
+        call_id="call_Ex1", name="get_weather", arguments='{"location": "Oslo"}'
+    )
+
+    call_id: str
+    name: str
+    arguments: Private
+
+
+class ToolAnswered(Event):
+    """What the model was given as the function's output.  `error`: a short code, or empty."""
+
+    NAME = "tool_answered"
+    model_config = _event_example(
+        call_id="call_Ex1", name="get_weather", output='{"temp": 7}', duration_ms=2140
+    )
+
+    call_id: str
+    name: str
+    output: Private
+    duration_ms: Milliseconds
+    error: str = ""
+
+
+class HoldStarted(Event):
+    """Music plays, because a tool takes long."""
+
+    NAME = "hold_started"
+    model_config = _event_example(hold=1, track="bossa.mp3", source="store", fallback=None)
+
+    hold: Hold
+    track: str
+    source: str
+    fallback: str | None = None
+
+
+class HoldEnded(Event):
+    """The music stopped: for the agent, the caller's voice, the call's end; or it never began."""
+
+    NAME = "hold_ended"
+    model_config = _event_example(hold=1, reason="agent", duration_ms=3200)
+
+    hold: Hold
+    reason: Literal["agent", "caller", "leg", "ended", "failed"]
+    duration_ms: Milliseconds
+
+
+class TransferStarted(Event):
+    """The caller is being connected with somebody else."""
+
+    NAME = "transfer_started"
+    model_config = _event_example(to="front desk")
+
+    to: Private
+
+
+class TransferFailed(Event):
+    """The caller stays with, or is back with, the agent."""
+
+    NAME = "transfer_failed"
+    model_config = _event_example(to="front desk", code="no-answer")
+
+    to: Private
+    code: str
+
+
+class DigitsSent(Event):
+    """The agent pressed keys."""
+
+    NAME = "digits_sent"
+    model_config = _event_example(digits="1w2#")
+
+    digits: Private
+
+
 class UsageReported(Event):
     """The model's bill for one response or one transcription, and the call's total so far."""
 
@@ -614,6 +938,13 @@ EVENTS: tuple[type[Event], ...] = (
     Interrupted,
     Transcript,
     KeyPressed,
+    ToolCalled,
+    ToolAnswered,
+    HoldStarted,
+    HoldEnded,
+    TransferStarted,
+    TransferFailed,
+    DigitsSent,
     UsageReported,
     ModelFailed,
     CallEnded,

@@ -19,6 +19,12 @@ TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 OFFER: Final = "calls.offer"
 WORKERS: Final = "session"
 
+#: One hold-music instance (queue group `MUSICIANS`) plays into a call, or tells of itself.
+HOLD_PLAY: Final = "holdmusic.play"
+HOLD_STATUS: Final = "holdmusic.status"
+HOLD_FILES: Final = "holdmusic.files"
+MUSICIANS: Final = "holdmusic"
+
 #: What observers and JetStream subscribe to.
 ALL_EVENTS: Final = "call.*.event.>"
 ALL_BEATS: Final = "session.*.beat"
@@ -82,6 +88,21 @@ def down(call: str, epoch: int, kind: str = "*") -> str:
     A late message from a dead owner carries an old epoch and goes to a subject nobody listens to.
     """
     return f"call.{_call(call)}.down.{_number('epoch', epoch)}.{_stream_kind(kind)}"
+
+
+def hold_audio(call: str, hold: int) -> str:
+    """Music for the `hold`-th hold of a call, paced; the gateway plays it while that hold is on."""
+    return f"call.{_call(call)}.hold.{_number('hold', hold)}.audio"
+
+
+def hold_stop(call: str, hold: int) -> str:
+    """The owner wants the music of this hold to stop."""
+    return f"call.{_call(call)}.hold.{_number('hold', hold)}.stop"
+
+
+def tool(name: str) -> str:
+    """Where a tool answers function calls: a NATS micro service's endpoint."""
+    return f"tool.{_token('tool', name)}"
 
 
 def _stream_kind(kind: str) -> str:
