@@ -2,7 +2,8 @@
 
 import pathlib
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator
+from pydantic_core import PydanticCustomError
 
 from services.session import pricing
 from shared.settings import ServiceSettings
@@ -15,7 +16,11 @@ class SessionSettings(ServiceSettings):
 
     openai_api_key: SecretStr | None = Field(
         default=None,
-        description="the key for the model; any text for a simulated one",
+        validate_default=True,
+        description=(
+            "the key for the model, from platform.openai.com; any text for a simulated one "
+            "(`switchboard up` has one)"
+        ),
     )
     openai_realtime_url: str = Field(
         default=OPENAI_URL,
@@ -32,12 +37,20 @@ class SessionSettings(ServiceSettings):
         default=None, description="a JSON file of prices by model (see docs/operations.md)"
     )
 
-    @model_validator(mode="after")
-    def _usable(self) -> "SessionSettings":
-        if self.openai_api_key is None:
-            raise ValueError(
-                "OPENAI_API_KEY is not set -- create one at platform.openai.com, "
-                "or run `switchboard up` for a simulated model"
-            )
-        pricing.load(self.prices_file)  # a wrong file is told before the first call
-        return self
+    # A validator for each field, so that all faults are told at once.
+
+    @field_validator("openai_api_key")
+    @classmethod
+    def _is_set(cls, key: SecretStr | None) -> SecretStr:
+        if key is None or not key.get_secret_value():
+            raise PydanticCustomError("missing", "is not set")
+        return key
+
+    @field_validator("prices_file")
+    @classmethod
+    def _is_usable(cls, file: pathlib.Path | None) -> pathlib.Path | None:
+        try:
+            pricing.load(file)  # a wrong file is told before the first call
+        except ValueError as error:
+            raise PydanticCustomError("prices", "{why}", {"why": str(error)}) from error
+        return file
