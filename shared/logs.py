@@ -18,13 +18,19 @@ from shared.messages import LogLine
 #: Lines waiting for the bus, at most: a NATS outage must not fill the memory.  The oldest go first.
 LOG_BACKLOG_LINES: Final = 1000
 
-_KEYS: Final = re.compile(r"\b(sk|ek|rk)[-_][A-Za-z0-9_*-]{6,}|\bBearer\s+\S+")
+_KEYS: Final = re.compile(
+    r"\b(sk|ek|rk)[-_][A-Za-z0-9_*-]{6,}|\bBearer\s+\S+|(?<=://)[^/\s@]+(?=@)"
+)
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 def scrub(text: str) -> str:
-    """`text` with keys masked: OpenAI's authentication errors quote parts of the key."""
-    return _KEYS.sub("[key]", text)
+    """`text` with keys masked, also those in a URL, and writable as UTF-8.
+
+    OpenAI's authentication errors quote parts of the key.  A lone surrogate (half a character, a
+    file name) would make the line unwritable, and a log call must never raise.
+    """
+    return _KEYS.sub("[key]", text.encode(errors="replace").decode())
 
 
 def to_line(record: logging.LogRecord, service: str, *, show_private: bool) -> LogLine:
