@@ -111,6 +111,12 @@ class AttachLeg(Message):
     gateway: str = Field(max_length=64)
     stream: str = Field(max_length=64, description="Twilio's streamSid")
     audio: FormatName = "pcmu"
+    note: str = Field(
+        default="",
+        max_length=64,
+        description="why there is a new socket, if we know: `dial:no-answer` after a failed "
+        "transfer (also `dial:busy`, `dial:failed`, `dial:canceled`, `dial:unknown`)",
+    )
 
 
 class HangUp(Message):
