@@ -398,6 +398,15 @@ def test_a_retry_is_dropped_when_the_caller_speaks_meanwhile() -> None:
     assert purposes(watched.listen(10.0)) == []
 
 
+def test_the_last_piece_of_a_failed_response_is_played_before_the_call_ends() -> None:
+    watched = Watched().talking()
+    for number in range(len(RETRY_WAITS_S)):
+        watched.feed(finished(f"r{number}", "failed", "server_error"))
+    watched.feed(events.AudioReceived("last", "i1", b"\x01"))  # less than a frame
+    out = kinds(watched.feed(finished("last", "failed", "server_error")))
+    assert out.index("PlayAudio") < out.index("Save") < out.index("Finish")
+
+
 def test_an_account_without_money_ends_the_call_at_once() -> None:
     watched = Watched().talking()
     watched.feed(events.ResponseStarted("r1", ""), finished("r1", "failed", "insufficient_quota"))
@@ -758,6 +767,6 @@ def test_a_timer_that_another_one_has_started_anew_does_not_fire_early() -> None
     watched.configure()
     watched.attach()
     watched.feed(events.ResponseStarted("r1", "greeting"), finished("r1", "failed", "server_error"))
-    watched.call._timers["stall"] = watched.call._timers["retry"]  # both are due at once
+    watched.call._desk.timers["stall"] = watched.call._desk.timers["retry"]  # both are due at once
     assert purposes(watched.listen(RETRY_WAITS_S[0])) == ["greeting"]
     assert watched.call.model is Model.READY

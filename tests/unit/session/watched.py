@@ -37,6 +37,8 @@ class Rules:
     def __init__(self, call: Call) -> None:
         self.call = call
         self.socket = "none"
+        #: The phone before the event whose actions are looked at.
+        self.was = call.phone
         self.created: dict[str, Any] | None = None
         self.uplink = False
         self.agent_heard = False
@@ -83,6 +85,7 @@ class Rules:
     def after(self, event: PhoneEvent | ModelEvent | None, actions: list[Action]) -> None:
         for action in actions:
             self._one(event, action)
+        self.was = self.call.phone
         if self.uplink:
             assert self.call.model is Model.READY
             assert self.call.phone is Phone.TALKING
@@ -116,7 +119,9 @@ class Rules:
                 self.uplink = False
             case events.PlayAudio(audio):
                 assert audio
-                assert self.call.phone is Phone.TALKING
+                # An event may play the rest of an item and then end the call, in this order.
+                assert Phone.TALKING in (self.call.phone, self.was)
+                assert not self.saved_ended
                 self.agent_heard = True
             case events.PlayMark(name):
                 messages.Mark(name=name)
