@@ -242,6 +242,12 @@ class Watched:
         self.now = until
         return done
 
+    def freeze(self, seconds: float) -> list[Action]:
+        """The process stands still: what is due meanwhile is due at once, and audio is there."""
+        self.now += seconds
+        self.call.line_heard_at = self.now
+        return self._did(None, self.call.handle_timer(self.now))
+
     # --- the usual ways ---------------------------------------------------------------------
 
     def configure(self) -> list[Action]:
