@@ -217,13 +217,16 @@ class Bus:
 
         Raises `NoResponderError` at once, `NoAnswerError` after `timeout_s`.
         """
+        return (await self.request_message(subject, message, timeout_s=timeout_s)).data
+
+    async def request_message(self, subject: str, message: Message, *, timeout_s: float) -> Msg:
+        """As `request`, with the answer's headers."""
         try:
-            answer = await self.client.request(subject, message.encode(), timeout=timeout_s)
+            return await self.client.request(subject, message.encode(), timeout=timeout_s)
         except nats.errors.NoRespondersError as error:
             raise NoResponderError(subject) from error
         except (TimeoutError, nats.errors.Error) as error:
             raise NoAnswerError(f"{subject}: {error!r}") from error
-        return answer.data
 
     async def subscribe(
         self, subject: str, handle: Callable[[Msg], Awaitable[None]], *, queue: str = ""

@@ -13,6 +13,7 @@ from services.session.worker import Worker
 from shared import lifecycle, subjects
 from shared.bus import Bus, bucket
 from shared.settings import load
+from shared.tools import Directory
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,8 @@ async def serve(settings: SessionSettings, life: lifecycle.Lifecycle, bus: Bus) 
 
     agents = Agents(await bucket(bus, subjects.AGENTS_BUCKET))
     await agents.start()
+    directory = Directory(bus)
+    await directory.start()
     worker = Worker(
         lifecycle.worker_id("w"),
         bus,
@@ -36,6 +39,7 @@ async def serve(settings: SessionSettings, life: lifecycle.Lifecycle, bus: Bus) 
         prices=pricing.load(settings.prices_file),
         dial=dial,
         max_calls=settings.max_calls,
+        tools=lambda: directory.tools,
     )
     life.check(
         "capacity",
@@ -45,6 +49,7 @@ async def serve(settings: SessionSettings, life: lifecycle.Lifecycle, bus: Bus) 
     log.info("taking calls", extra={"worker": worker.name, "max_calls": settings.max_calls})
     await life.stopping.wait()
     await worker.stop(settings.drain_s)
+    await directory.stop()
     await agents.stop()
 
 

@@ -22,6 +22,7 @@ from services.session import events, metrics
 from services.session.events import Action, ModelEvent, PhoneEvent
 from services.session.machine import Call
 from services.session.model_socket import ModelSocket
+from services.session.outside import Outside
 from services.session.states import RemoteError
 from shared import messages, subjects
 from shared.audio import FORMATS
@@ -68,6 +69,7 @@ class CallDriver:
         self._down_audio = subjects.down(self.id, call.record.epoch, "audio")
         self._down_control = subjects.down(self.id, call.record.epoch, "ctl")
         self._finished = False
+        self._outside = Outside(bus, call.record, self.feed)
         #: Set when commands are listened to: only now may the offer be answered.
         self.listening = asyncio.Event()
 
@@ -140,6 +142,16 @@ class CallDriver:
                     self._model = self._dial(model, self.feed)
                 case events.CloseModel():
                     self._close_model()
+                case events.RunTool():
+                    self._outside.run_tool(action)
+                case events.PlayMusic():
+                    self._outside.play_music(action)
+                case events.StopMusic():
+                    self._outside.stop_music(action)
+                case events.TransferLeg(to):
+                    self._send_down(messages.TransferLeg(to=to))
+                case events.SendDigits(digits):
+                    self._send_down(messages.SendDigits(digits=digits))
                 case events.ListenLeg(leg):
                     self._later(self._listen, leg)
                 case events.MoveLeg(leg):
@@ -159,8 +171,11 @@ class CallDriver:
     def _later(self, step: Callable[..., Awaitable[None]], *arguments: Any) -> None:
         self._lane.put_nowait(functools.partial(step, *arguments))
 
-    async def _control(self, message: Message) -> None:
+    def _send_down(self, message: Message) -> None:
         self._bus.send_control(self._down_control, message, urgent=True)
+
+    async def _control(self, message: Message) -> None:
+        self._send_down(message)
 
     async def _answer(self, command: Msg | None, answer: Message) -> None:
         if command is not None and command.reply:
@@ -277,6 +292,8 @@ class CallDriver:
                 self.feed(events.LegStopped(leg))
             case messages.LegLost(reason=reason):
                 self.feed(events.LegLost(leg, reason))
+            case messages.PhoneUpdated(what=what, ok=ok, code=code, message=text):
+                self.feed(events.PhoneUpdated(leg, what, ok, code, text))
             case _:
                 assert_never(control)
 
@@ -295,8 +312,11 @@ class CallDriver:
             )
             return
         match command:
-            case messages.AttachLeg(gateway=gateway, stream=stream, audio=audio):
-                self.feed(events.LegRequested(gateway, stream, audio), command=message)
+            case messages.AttachLeg():
+                attach = events.LegRequested(
+                    command.gateway, command.stream, command.audio, command.note
+                )
+                self.feed(attach, command=message)
             case messages.HangUp(reason=reason):
                 await message.respond(messages.Done().encode())
                 self.feed(events.HangUpRequested(reason))

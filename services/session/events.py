@@ -22,6 +22,8 @@ class LegRequested:
     gateway: str
     stream: str
     audio: FormatName
+    #: Why the phone comes (back), e.g. `dial:no-answer`.
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,37 @@ class LegLost:
 
 
 @dataclass(frozen=True, slots=True)
+class PhoneUpdated:
+    """What became of a transfer or of digits."""
+
+    leg: int
+    what: str
+    ok: bool
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolFinished:
+    """A tool answered, or did not: then `error` is a short code and `output` a sentence."""
+
+    call_id: str
+    output: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class MusicAnswered:
+    """Whether the music of a hold plays.  `error`: why not; empty when it does."""
+
+    hold: int
+    track: str
+    source: str
+    fallback: str | None
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class HangUpRequested:
     """An operator, or the phone company's status callback, wants the call to end."""
 
@@ -86,6 +119,9 @@ PhoneEvent = (
     | DtmfPressed
     | LegStopped
     | LegLost
+    | PhoneUpdated
+    | ToolFinished
+    | MusicAnswered
     | HangUpRequested
     | WorkerStopping
     | OwnershipLost
@@ -167,6 +203,16 @@ class CallerTranscript:
 
 
 @dataclass(frozen=True, slots=True)
+class FunctionCalled:
+    """The model calls a function; its item is complete."""
+
+    response: str
+    call_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
 class ResponseFinished:
     """Always the last of a response.  `code` and `message` tell why it failed or was cut."""
 
@@ -208,6 +254,7 @@ ModelEvent = (
     | AudioCompleted
     | AgentTranscript
     | CallerTranscript
+    | FunctionCalled
     | ResponseFinished
     | ModelErrored
     | ModelClosed
@@ -262,6 +309,46 @@ class PlayMark:
 @dataclass(frozen=True, slots=True)
 class PlayClear:
     """Make the phone forget what it has not played yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunTool:
+    """Ask the tool service; a `ToolFinished` must follow."""
+
+    call_id: str
+    name: str
+    arguments: dict[str, Any]
+    deadline_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlayMusic:
+    """Let the phone listen to hold `hold`, and have music played into it."""
+
+    hold: int
+    track: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StopMusic:
+    """End hold `hold`, at the phone at once."""
+
+    hold: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TransferLeg:
+    """Connect the caller with somebody else; a `PhoneUpdated` must follow."""
+
+    to: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendDigits:
+    """Press keys; a `PhoneUpdated` must follow."""
+
+    digits: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +407,11 @@ Action = (
     | PlayAudio
     | PlayMark
     | PlayClear
+    | RunTool
+    | PlayMusic
+    | StopMusic
+    | TransferLeg
+    | SendDigits
     | ListenLeg
     | MoveLeg
     | HangUpLeg

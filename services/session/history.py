@@ -40,31 +40,59 @@ class Turn:
         return cut.rstrip()
 
 
+@dataclass(slots=True)
+class ToolTurn:
+    """A function call of the model, and its output once there is one."""
+
+    call_id: str
+    name: str
+    arguments: str
+    output: str | None = None
+
+
 class History:
     """The turns of one call, oldest first."""
 
     def __init__(self) -> None:
-        self._turns: dict[str, Turn] = {}
+        self._turns: dict[str, Turn | ToolTurn] = {}
+
+    def tool(self, call_id: str, name: str, arguments: str) -> None:
+        """The model called a function."""
+        self._add(f"call {call_id}", ToolTurn(call_id, name, arguments))
+
+    def tool_answered(self, call_id: str, output: str) -> None:
+        """It was given this output."""
+        turn = self._turns.get(f"call {call_id}")
+        if isinstance(turn, ToolTurn):
+            turn.output = output
+
+    def _add(self, key: str, turn: Turn | ToolTurn) -> None:
+        self._turns[key] = turn
+        if len(self._turns) > KEEP_TURNS:
+            del self._turns[next(iter(self._turns))]
 
     def turn(self, item: str, who: Literal["caller", "agent"]) -> Turn:
         """The turn of `item`, begun now if it is new."""
         found = self._turns.get(item)
-        if found is None:
-            found = self._turns[item] = Turn(item, who)
-            if len(self._turns) > KEEP_TURNS:
-                del self._turns[next(iter(self._turns))]
+        if not isinstance(found, Turn):
+            found = Turn(item, who)
+            self._add(item, found)
         return found
 
     def unanswered(self) -> bool:
-        """Whether the caller spoke last."""
+        """Whether the caller spoke last, or the model was about to use a tool's output."""
         last = next(reversed(self._turns.values()), None)
-        return last is not None and last.who == "caller"
+        return isinstance(last, ToolTurn) or (last is not None and last.who == "caller")
 
-    def replay(self) -> list[tuple[Literal["user", "assistant"], str]]:
-        """(role, text) of what was said and heard, oldest first, at most `REPLAY_TURNS`."""
-        said: list[tuple[Literal["user", "assistant"], str]] = []
+    def replay(self) -> list[tuple[Literal["user", "assistant"], str] | ToolTurn]:
+        """What was said and heard, as (role, text), and function calls; oldest first.
+
+        At most `REPLAY_TURNS`, the newest.
+        """
+        found: list[tuple[Literal["user", "assistant"], str] | ToolTurn] = []
         for turn in self._turns.values():
-            text = turn.heard_text.strip()
-            if text:
-                said.append(("user" if turn.who == "caller" else "assistant", text))
-        return said[-REPLAY_TURNS:]
+            if isinstance(turn, ToolTurn):
+                found.append(turn)
+            elif text := turn.heard_text.strip():
+                found.append(("user" if turn.who == "caller" else "assistant", text))
+        return found[-REPLAY_TURNS:]

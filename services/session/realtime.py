@@ -10,6 +10,7 @@ import binascii
 import enum
 import json
 import math
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -62,8 +63,10 @@ def append(audio: bytes) -> bytes:
     return APPEND_HEAD + binascii.b2a_base64(audio, newline=False) + APPEND_TAIL
 
 
-def session_update(agent: AgentSettings, audio: FormatName) -> dict[str, Any]:
-    """The whole configuration in one event.
+def session_update(
+    agent: AgentSettings, audio: FormatName, tools: Sequence[dict[str, Any]] = ()
+) -> dict[str, Any]:
+    """The whole configuration in one event; `tools` are function schemas.
 
     OpenAI: any bad field rejects all of it, and the session would then talk with its defaults.
     """
@@ -87,6 +90,8 @@ def session_update(agent: AgentSettings, audio: FormatName) -> dict[str, Any]:
                 # OpenAI: the voice is fixed after the first audio; always set it before.
                 "output": {"format": fmt, "voice": agent.voice, "speed": agent.speed},
             },
+            "tools": list(tools),
+            "tool_choice": "auto",
             "max_output_tokens": agent.max_output_tokens or "inf",
         },
     }
@@ -139,6 +144,27 @@ def message(role: str, text: str) -> dict[str, Any]:
     return {
         "type": "conversation.item.create",
         "item": {"type": "message", "role": role, "content": [{"type": kind, "text": text}]},
+    }
+
+
+def function_call(call_id: str, name: str, arguments: str) -> dict[str, Any]:
+    """An item of replayed history: the model called a function."""
+    return {
+        "type": "conversation.item.create",
+        "item": {
+            "type": "function_call",
+            "call_id": call_id,
+            "name": name,
+            "arguments": arguments,
+        },
+    }
+
+
+def function_output(call_id: str, output: str) -> dict[str, Any]:
+    """The output of a function call.  OpenAI: nothing is said without a `response.create`."""
+    return {
+        "type": "conversation.item.create",
+        "item": {"type": "function_call_output", "call_id": call_id, "output": output},
     }
 
 
@@ -308,7 +334,20 @@ def _count(data: object, name: str) -> int:
     return count if isinstance(count, int) and count > 0 else 0
 
 
-_READERS: Final = {
+def _item_finished(data: dict[str, Any]) -> ModelEvent | None:
+    """OpenAI: dispatch here and only when completed; the other events repeat interrupted calls."""
+    item = data["item"]
+    if item["type"] != "function_call" or item.get("status") != "completed":
+        return None
+    return events.FunctionCalled(
+        _text(data["response_id"]),
+        _text(item["call_id"]),
+        _text(item["name"]),
+        _text(item.get("arguments") or ""),
+    )
+
+
+_READERS: Final[dict[str, Callable[[dict[str, Any]], ModelEvent | None]]] = {
     "session.created": lambda data: events.SessionCreated(),
     "session.updated": _session_updated,
     "input_audio_buffer.speech_started": lambda data: events.SpeechStarted(_text(data["item_id"])),
@@ -319,6 +358,7 @@ _READERS: Final = {
     "response.output_audio.done": lambda data: events.AudioCompleted(
         _text(data["response_id"]), _text(data["item_id"])
     ),
+    "response.output_item.done": _item_finished,
     "response.output_audio_transcript.delta": lambda data: events.AgentTranscript(
         _text(data["response_id"]), _text(data["item_id"]), _text(data["delta"]), final=False
     ),

@@ -31,6 +31,8 @@ class Phone(enum.StrEnum):
     TALKING = "talking"
     #: The socket is gone; the caller may come back.
     DETACHED = "detached"
+    #: The caller talks to somebody else, and may come back.
+    AWAY = "away"
     ENDED = "ended"
 
 
@@ -48,6 +50,8 @@ _ANY_TIME: Final = frozenset(
     {
         events.LegRequested,
         events.HangUpRequested,
+        events.ToolFinished,
+        events.MusicAnswered,
         events.WorkerStopping,
         events.OwnershipLost,
     }
@@ -59,6 +63,7 @@ _LEG: Final = frozenset(
         events.DtmfPressed,
         events.LegStopped,
         events.LegLost,
+        events.PhoneUpdated,
     }
 )
 #: Events of an older leg are legal wherever a leg has been: they are known late, and ignored.
@@ -67,6 +72,7 @@ PHONE_EVENTS: Final[dict[Phone, frozenset[type]]] = {
     Phone.ATTACHED: _ANY_TIME | _LEG,
     Phone.TALKING: _ANY_TIME | _LEG,
     Phone.DETACHED: _ANY_TIME | _LEG,
+    Phone.AWAY: _ANY_TIME | _LEG,
     Phone.ENDED: _ANY_TIME | _LEG,
 }
 _FAILURE: Final = frozenset({events.ModelErrored, events.ModelClosed})
@@ -83,6 +89,7 @@ MODEL_EVENTS: Final[dict[Model, frozenset[type]]] = {
         events.AudioCompleted,
         events.AgentTranscript,
         events.CallerTranscript,
+        events.FunctionCalled,
         events.ResponseFinished,
     },
 }

@@ -7,6 +7,7 @@ nobody knows at once that there is no capacity.
 import asyncio
 import datetime
 import logging
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import nats.errors
@@ -24,7 +25,7 @@ from services.session.machine import Call
 from services.session.pricing import Prices
 from shared import subjects
 from shared.bus import Bus
-from shared.messages import Beat, CallRecord, Offer, OfferRefused, OfferTaken
+from shared.messages import Beat, CallRecord, Offer, OfferRefused, OfferTaken, ToolInfo
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,10 @@ class Worker:
         prices: Prices,
         dial: DialModel,
         max_calls: int,
+        tools: Callable[[], Mapping[str, ToolInfo]] = dict,
     ) -> None:
+        """`tools` tells what is on the bus now; a call keeps what it was told at its start."""
+        self._tools = tools
         self.name = name
         self.max_calls = max_calls
         self._bus = bus
@@ -169,7 +173,7 @@ class Worker:
         other = await self._claims.create(record)
         if other is not None:
             return self._already(other)
-        call = Call(record, self._prices, now, clock=clock)
+        call = Call(record, self._prices, now, clock=clock, tools=self._tools())
         driver = CallDriver(call, self._bus, dial=self._dial, save=self._claims.save)
         self._drivers[offer.call] = driver
         self._calls[offer.call] = asyncio.create_task(self._live(driver), name="call")

@@ -146,6 +146,10 @@ def test_what_is_private_is_known_to_be() -> None:
         ("Interrupted", "text"),
         ("KeyPressed", "digit"),
         ("Offer", "caller"),
+        ("ToolAnswered", "output"),
+        ("ToolCalled", "arguments"),
+        ("ToolContext", "caller"),
+        ("ToolRequest", "arguments"),
         ("Transcript", "text"),
     }
 
@@ -157,7 +161,7 @@ def test_messages_are_written_as_they_always_were() -> None:
     call = "CA0123456789abcdef0123456789abcdef"
     attach = messages.AttachLeg(gateway="gw-1", stream="MZ01")
     assert attach.encode() == (
-        b'{"do":"attach_leg","gateway":"gw-1","stream":"MZ01","audio":"pcmu"}'
+        b'{"do":"attach_leg","gateway":"gw-1","stream":"MZ01","audio":"pcmu","note":""}'
     )
     assert messages.Mark(name="0.3.200").encode() == b'{"type":"mark","name":"0.3.200"}'
     taken = messages.OfferTaken(call=call, worker="w-7f3a", epoch=1, agent="default")

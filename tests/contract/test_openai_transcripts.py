@@ -47,7 +47,10 @@ def test_the_fixture_is_complete() -> None:
 @pytest.mark.parametrize("raw", SERVER_EVENTS, ids=range(len(SERVER_EVENTS)))
 def test_every_server_event_is_understood_or_ignored(raw: bytes) -> None:
     event = realtime.parse(raw)
-    known = json.loads(raw)["type"] in realtime._READERS
+    data = json.loads(raw)
+    known = data["type"] in realtime._READERS
+    if data["type"] == "response.output_item.done":
+        known = data["item"]["type"] == "function_call"  # messages are read piece by piece
     assert (event is not None) == known
     if isinstance(event, events.AudioReceived):
         assert event == realtime._parse_delta(raw), "audio takes the short way"

@@ -105,6 +105,7 @@ def do(watched: Watched, kind: str, what: Any) -> None:
             watched.configure()
         case "redialled":
             watched.feed(events.ModelClosed(what, "closed"))
+            watched.responses += 100  # a new session has ids of its own
             watched.listen(0.1)
             watched.configure()
         case "came_back":
