@@ -1,6 +1,7 @@
 """Builds the gateway: the one place where its parts meet."""
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import os
@@ -13,10 +14,13 @@ from nats.aio.msg import Msg
 from services.gateway import tokens
 from services.gateway.beats import Beats
 from services.gateway.offers import Owners
+from services.gateway.pages import Pages
+from services.gateway.rest import Rest
 from services.gateway.settings import GatewaySettings, origin
 from services.gateway.signature import Signatures
 from services.gateway.terms import Limits
 from services.gateway.twiml import Answers
+from services.gateway.updates import Desk
 from services.gateway.upgrades import Door, Streams
 from services.gateway.webhooks import BODY_LIMIT_BYTES, Minter, Webhooks
 from shared import lifecycle, subjects
@@ -66,10 +70,11 @@ async def serve(
         voice=settings.say_voice,
         language=settings.say_language,
     )
+    minter = Minter(secret, settings.stream_token_ttl_s)
     webhooks = Webhooks(
         answers=answers,
         owners=owners,
-        minter=Minter(secret, settings.stream_token_ttl_s),
+        minter=minter,
         signatures=signatures,
         max_legs=settings.max_legs,
         is_dead=lambda worker: beats.is_dead(worker, loop.time()),
@@ -81,39 +86,50 @@ async def serve(
         bare_allowed=settings.bare_stream_allowed,
         account=settings.twilio_account_sid,
     )
-    streams = Streams(door, bus=bus, owners=owners, beats=beats, limits=limits)
+    async with contextlib.AsyncExitStack() as stack:
+        rest = await stack.enter_async_context(_rest(settings))
+        desk = Desk(rest, answers, minter.mint)
+        streams = Streams(door, bus=bus, owners=owners, beats=beats, desk=desk, limits=limits)
 
-    app = web.Application(client_max_size=BODY_LIMIT_BYTES)
-    app.add_routes(webhooks.routes())
-    app.add_routes(streams.routes())
-    app.add_routes([web.get("/public-url", _public_url(public))])
-    app.add_routes(life.routes())
+        app = web.Application(client_max_size=BODY_LIMIT_BYTES)
+        app.add_routes(webhooks.routes())
+        app.add_routes(streams.routes())
+        app.add_routes([web.get("/public-url", _public_url(public))])
+        app.add_routes(life.routes())
+        if settings.status_allowed:
+            pages = await stack.enter_async_context(Pages(bus))
+            app.add_routes(pages.routes())
 
-    tasks = [
-        asyncio.create_task(streams.keep_alive(), name="pings"),
-        asyncio.create_task(streams.watch_owners(), name="owners"),
-    ]
-    try:
-        async with lifecycle.http_server(app, host, port):
-            log.info(
-                "the gateway listens",
-                extra={
-                    "gateway": gateway,
-                    "host": host,
-                    "port": port,
-                    "public_url": public,
-                    "signed": signatures is not None,
-                    "bare_streams": settings.bare_stream_allowed,
-                },
-            )
-            await life.stopping.wait()
-            # Webhooks are answered until the last stream has ended: a load balancer needs a moment
-            # to see that we are not ready any more.
-            await streams.drain(settings.drain_s)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        tasks = [
+            asyncio.create_task(streams.keep_alive(), name="pings"),
+            asyncio.create_task(streams.watch_owners(), name="owners"),
+        ]
+        try:
+            async with lifecycle.http_server(app, host, port):
+                log.info(
+                    "the gateway listens",
+                    extra={
+                        "gateway": gateway,
+                        "host": host,
+                        "port": port,
+                        "public_url": public,
+                        "signed": signatures is not None,
+                        "bare_streams": settings.bare_stream_allowed,
+                        "transfers": settings.rest_login is not None,
+                    },
+                )
+                await life.stopping.wait()
+                # Webhooks are answered until the last stream has ended: a load balancer needs a
+                # moment to see that we are not ready any more.
+                await streams.drain(settings.drain_s)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _rest(settings: GatewaySettings) -> Rest:
+    return Rest(settings.twilio_api_url, settings.twilio_account_sid, settings.rest_login)
 
 
 def _public_url(public: str) -> Callable[[web.Request], Awaitable[web.Response]]:

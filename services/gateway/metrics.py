@@ -20,6 +20,8 @@ STREAMS_ENDED: Final = Counter("switchboard_gateway_streams_ended", "ended phone
 # Counters: Twilio's frames in, audio messages out; the load of the hot path.
 FRAMES_UP: Final = Counter("switchboard_gateway_frames_up", "audio frames from phones")
 FRAMES_DOWN: Final = Counter("switchboard_gateway_frames_down", "audio messages to phones")
+# Counter: those of FRAMES_DOWN that were hold music.
+FRAMES_MUSIC: Final = Counter("switchboard_gateway_frames_music", "hold music to phones")
 
 # Counter by reason: a socket was not accepted.  `signature`: PUBLIC_URL or TWILIO_AUTH_TOKEN is
 # wrong, or somebody else knocks.  `expired`: Twilio came late, see STREAM_TOKEN_TTL_S.  `used`: a
@@ -57,12 +59,29 @@ GAPS_FILLED_MS: Final = Counter("switchboard_gateway_gaps_filled_ms", "silence p
 # is filled).  Should stay 0.
 GAPS_ODD: Final = Counter("switchboard_gateway_gaps_odd", "timestamps not followed", ["kind"])
 
-# Counter by place: audio bytes thrown away.  `hold`: the owner was slow to attach.  `phone`: the
+# Counter by place: audio bytes thrown away.  `early`: the owner was slow to attach.  `phone`: the
 # phone's network is too slow for us.
 DROPPED_BYTES: Final = Counter(
     "switchboard_gateway_dropped_audio_bytes", "audio thrown away", ["where"]
 )
-DROPPED_IN_HOLD: Final = DROPPED_BYTES.labels("hold")
+DROPPED_EARLY: Final = DROPPED_BYTES.labels("early")
 DROPPED_TO_PHONE: Final = DROPPED_BYTES.labels("phone")
 #: Counter.  Streams closed because their owner had stopped beating.  Rising: session workers die.
 OWNERS_DEAD = Counter("switchboard_gateway_owners_dead_total", "streams whose owner died")
+
+# Counter by what (transfer, digits) and code: `ok`, Twilio's error code, or ours.
+# `no_credentials`: see TWILIO_ACCOUNT_SID.  `20003`: they are wrong.  `call_gone`: the caller was
+# faster.
+CALL_UPDATES: Final = Counter(
+    "switchboard_gateway_call_updates", "calls changed by REST", ["what", "code"]
+)
+
+# Histogram: seconds that Twilio's REST API took.  Usually below 0.5; it is given up at 5.
+REST_SECONDS: Final = Histogram(
+    "switchboard_gateway_rest_seconds",
+    "time of a REST request",
+    buckets=(0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 3, 5),
+)
+
+# Counter by Twilio's DialCallStatus: how transfers ended.
+DIALS: Final = Counter("switchboard_gateway_dials", "ended transfers", ["status"])

@@ -119,9 +119,9 @@ class Owners:
                     return Outcome.FAILED
         return Outcome.BUSY
 
-    async def attach(self, call: str, stream: str) -> LegAttached:
+    async def attach(self, call: str, stream: str, note: str = "") -> LegAttached:
         """Give the phone's socket to the call's owner; raises `NotAttachedError`."""
-        command = AttachLeg(gateway=self._gateway, stream=stream)
+        command = AttachLeg(gateway=self._gateway, stream=stream, note=note)
         try:
             data = await self._bus.request(
                 subjects.command(call), command, timeout_s=COMMAND_TIMEOUT_S

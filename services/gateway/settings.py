@@ -39,6 +39,21 @@ class GatewaySettings(ServiceSettings):
         pattern=r"^AC[0-9a-f]{32}$",
         description="AC and 32 hex digits; when set, streams of other accounts are refused",
     )
+    twilio_api_url: str = Field(
+        default="https://api.twilio.com",
+        pattern=r"^https?://[^\s/?#]+/?$",
+        description="Twilio's REST API: https://api.twilio.com, or of a region, e.g. "
+        "https://api.dublin.ie1.twilio.com; no path",
+    )
+    twilio_api_key_sid: str | None = Field(
+        default=None,
+        pattern=r"^SK[0-9a-f]{32}$",
+        description="SK and 32 hex digits: an API key for transfers and keys, in place of "
+        "TWILIO_AUTH_TOKEN; needs TWILIO_API_KEY_SECRET and TWILIO_ACCOUNT_SID",
+    )
+    twilio_api_key_secret: SecretStr | None = Field(
+        default=None, description="the secret of TWILIO_API_KEY_SID"
+    )
     stream_token_secret: SecretStr | None = Field(
         default=None,
         min_length=16,
@@ -83,7 +98,11 @@ class GatewaySettings(ServiceSettings):
     say_voice: str | None = Field(default=None, description="Twilio's voice for these texts")
     say_language: str | None = Field(default=None, description="their language, e.g. en-GB")
     max_legs: int = Field(
-        default=5, ge=1, le=50, description="phone sockets one call may have after another, 1 to 50"
+        default=5,
+        ge=1,
+        le=50,
+        description="phone sockets a call may lose and get again, 1 to 50; those that a transfer "
+        "or pressed keys replace do not count",
     )
     offer_timeout_s: float = Field(
         default=3,
@@ -91,6 +110,12 @@ class GatewaySettings(ServiceSettings):
         le=4,
         description="seconds a worker has to take a call, above 0 to 4 (asked twice; Twilio "
         "waits 15 in all)",
+    )
+
+    open_status: bool = Field(
+        default=False,
+        description="true serves /tools and /hold-music/* beyond loopback, to anybody: only if "
+        "something in front keeps others out",
     )
 
     @field_validator("public_url")
@@ -109,6 +134,12 @@ class GatewaySettings(ServiceSettings):
         if parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
             raise ValueError("it must be only scheme, host and port")
         return origin(parts.scheme, parts.hostname, port)
+
+    @model_validator(mode="after")
+    def _keys_are_whole(self) -> Self:
+        if (self.twilio_api_key_sid is None) != (self.twilio_api_key_secret is None):
+            raise ValueError("set both TWILIO_API_KEY_SID and TWILIO_API_KEY_SECRET, or neither")
+        return self
 
     @model_validator(mode="after")
     def _closed_by_default(self) -> Self:
@@ -133,6 +164,20 @@ class GatewaySettings(ServiceSettings):
         if self.allow_bare_stream is not None:
             return self.allow_bare_stream
         return self.twilio_auth_token is None
+
+    @property
+    def status_allowed(self) -> bool:
+        """Whether the pages about tools and hold music are served."""
+        return self.open_status or is_loopback(self.listen_host)
+
+    @property
+    def rest_login(self) -> tuple[str, str] | None:
+        """Who we are for Twilio's REST API, and the secret; None: it cannot be used."""
+        if self.twilio_api_key_sid is not None and self.twilio_api_key_secret is not None:
+            return self.twilio_api_key_sid, self.twilio_api_key_secret.get_secret_value()
+        if self.twilio_account_sid is not None and self.twilio_auth_token is not None:
+            return self.twilio_account_sid, self.twilio_auth_token.get_secret_value()
+        return None
 
     @property
     def origin(self) -> str:

@@ -1,46 +1,47 @@
 """One phone socket: Twilio's Media Stream on one side, the call's owner on the other.
 
-The reader lives in the request's handler; what the owner sends arrives in a callback of the one
-subscription.  Between them there is no task and no queue: a frame read is sent, a message received
-is written.  Whoever finds that the stream must end calls `end`, once; the reader then leaves its
-loop, and `run` says the last word to the owner and cleans up, on every path.
+The reader lives in the request's handler; what the owner sends arrives in a callback of its
+subscription, hold music in another.  Between them there is no task and no queue: a frame read is
+sent (`uplink`), a message received is written.  Whoever finds that the stream must end calls `end`,
+once; the reader then leaves its loop, and `run` says the last word to the owner and cleans up, on
+every path.
 """
 
 import asyncio
-import contextlib
 import logging
-from typing import Literal
 
 import nats.errors
-from aiohttp import WebSocketError, WSCloseCode, WSMsgType, web
+from aiohttp import WSCloseCode
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from pydantic import ValidationError
 
 from services.gateway import metrics, twilio
-from services.gateway.gaps import Gaps
-from services.gateway.hold import Hold
+from services.gateway.music import Music
 from services.gateway.offers import NotAttachedError, Outcome, Owners
+from services.gateway.phone_socket import PhoneSocket, WebSocket
 from services.gateway.terms import Admission, How, Limits
+from services.gateway.updates import Desk, Updates
+from services.gateway.uplink import Uplink
 from shared import subjects
-from shared.audio import PCMU
 from shared.bus import Bus
 from shared.messages import (
     DOWN_CONTROL,
     Clear,
     DtmfPressed,
     HangUpLeg,
+    HoldOff,
+    HoldOn,
     LegLost,
-    LegStarted,
     LegStopped,
     Mark,
     MarkReturned,
     Move,
+    SendDigits,
+    TransferLeg,
 )
 
 log = logging.getLogger(__name__)
-
-PhoneSocket = web.WebSocketResponse[Literal[False]]
 
 
 class PhoneStream:
@@ -48,42 +49,33 @@ class PhoneStream:
 
     def __init__(
         self,
-        ws: PhoneSocket,
+        ws: WebSocket,
         transport: asyncio.Transport,
         admission: Admission,
         *,
         bus: Bus,
         owners: Owners,
+        desk: Desk,
         limits: Limits,
     ) -> None:
-        self._ws = ws
-        self._transport = transport
+        self._socket = PhoneSocket(ws, transport, limits, self._count_garbage)
         self._admission = admission
         self._bus = bus
         self._owners = owners
         self._limits = limits
-        self._gaps = Gaps(PCMU)
-        self._frames_up = 0
+        self._uplink = Uplink(bus, limits)
+        self._music = Music(bus, self._play)
+        self._updates = Updates(desk, self._uplink.tell)
         self._frames_down = 0
         self._garbage = 0
         self._garbage_limit = limits.garbage
-        #: Whether anything was received since the last look; see `ping`.
-        self._heard = True
         # Known from `start` on.
         self._wire: twilio.StreamWire | None = None
         self._call = admission.call or ""
         # Known when the owner has attached the leg.
         self.worker = ""
-        self._leg: int | None = None
-        self._up_audio = ""
-        self._up_control = ""
         self._down_audio = ""
         self._subscription: Subscription | None = None
-        # Until then, what the caller says and presses is kept.
-        self._live = False
-        self._hold = Hold(
-            audio_max_bytes=limits.held_ms * PCMU.bytes_per_ms, controls_max=limits.held_controls
-        )
         # Set once, by `end` or by the reader.
         self._how: How | None = None
         self._why = ""
@@ -109,8 +101,9 @@ class PhoneStream:
         """Close the socket; only the first call counts."""
         if self._how is None:
             self._how, self._why = how, why
+            self._music.silence()
             # Not here: the caller may be the subscription, which is cancelled by our clean-up.
-            self._closing = asyncio.create_task(self._close(code), name="close phone socket")
+            self._closing = asyncio.create_task(self._socket.close(code), name="close phone socket")
 
     @property
     def over(self) -> bool:
@@ -118,17 +111,9 @@ class PhoneStream:
         return self._how is not None
 
     async def ping(self) -> None:
-        """Keep proxies from cutting a stream on which we are silent, and find dead ones.
-
-        nginx: `proxy_read_timeout` counts only what *we* send.  aiohttp's own heartbeat does not
-        help: it sends no ping while anything is received.
-        """
-        if not self._heard:
+        """To be called every few seconds; ends a stream from which nothing comes back."""
+        if not await self._socket.ping():
             self.end(How.LOST, WSCloseCode.GOING_AWAY, "nothing was heard, not even a pong")
-            return
-        self._heard = False
-        with contextlib.suppress(ConnectionError):  # the reader sees it too
-            await self._ws.ping()
 
     # --- from the phone ---------------------------------------------------------------------
 
@@ -136,7 +121,7 @@ class PhoneStream:
         """The first message that says which call this is; None if there was none in time."""
         try:
             async with asyncio.timeout(self._limits.start_s):
-                while (data := await self._receive()) is not None:
+                while (data := await self._socket.receive()) is not None:
                     try:
                         message = twilio.parse(data)
                     except twilio.WireError as error:
@@ -146,6 +131,7 @@ class PhoneStream:
                         return message if self._is_admitted(message) else None
                     if not isinstance(message, twilio.Connected):
                         self._count_garbage("before_start")
+                self._note_closed()
         except TimeoutError:
             self.end(How.REFUSED, WSCloseCode.POLICY_VIOLATION, "no start in time")
         return None
@@ -159,62 +145,18 @@ class PhoneStream:
         return True
 
     async def _read(self, wire: twilio.StreamWire) -> None:
-        while (data := await self._receive()) is not None:
+        receive, take_audio = self._socket.receive, self._uplink.take_audio
+        while (data := await receive()) is not None:
             media = wire.fast_media(data)
             if media is not None:
-                self._take_audio(*media)
+                take_audio(*media)
             elif not self._take_other(wire, data):
                 return
+        self._note_closed()
 
-    async def _receive(self) -> bytes | None:
-        """The next text frame; None when the socket is closed.  Answers pings."""
-        while True:
-            message = await self._ws.receive()
-            self._heard = True
-            kind = message.type
-            if kind is WSMsgType.TEXT:
-                data: bytes = message.data
-                return data
-            if kind is WSMsgType.BINARY:
-                self._count_garbage("binary")
-            elif kind is WSMsgType.PING:
-                await self._pong(message.data)
-            elif kind is not WSMsgType.PONG:
-                self._note_closed(kind, message.data)
-                return None
-
-    async def _pong(self, data: bytes) -> None:
-        if self._transport.get_write_buffer_size() > self._limits.write_buffer_bytes:
-            return  # who asks without reading the answers must not fill the memory
-        with contextlib.suppress(ConnectionError):  # then the next `receive` says so
-            await self._ws.pong(data)
-
-    def _note_closed(self, kind: WSMsgType, data: object) -> None:
-        if self.over:
-            return  # closed by us
-        self._how = How.LOST
-        if kind is WSMsgType.CLOSE:
-            self._why = f"socket closed ({data or 1005})"
-        elif isinstance(data, WebSocketError):
-            # More than 64 KiB in a message, or not WebSocket: aiohttp has closed it already.
-            self._count_garbage("frame")
-            self._why = f"not a frame of Twilio ({data.code})"
-        else:
-            self._why = "socket broke (1006)"
-
-    def _take_audio(self, timestamp_ms: int | None, audio: bytes) -> None:
-        self._frames_up += 1
-        if timestamp_ms is not None:
-            missing = self._gaps.before(timestamp_ms, len(audio))
-            if missing:
-                metrics.GAPS_FILLED_MS.inc(PCMU.ms(missing))
-                audio = PCMU.silent_sample * missing + audio
-        if not audio:
-            return
-        if self._live:
-            self._bus.send_audio(self._up_audio, audio)
-        elif dropped := self._hold.keep_audio(audio):
-            metrics.DROPPED_IN_HOLD.inc(dropped)
+    def _note_closed(self) -> None:
+        if not self.over:  # else it was us
+            self._how, self._why = How.LOST, self._socket.closed_by_peer
 
     def _take_other(self, wire: twilio.StreamWire, data: bytes) -> bool:
         """False: the phone said that this is the end."""
@@ -225,12 +167,9 @@ class PhoneStream:
             return True
         match message:
             case twilio.Media(timestamp_ms, audio):
-                self._take_audio(timestamp_ms, audio)
+                self._uplink.take_audio(timestamp_ms, audio)
             case MarkReturned() | DtmfPressed():
-                if self._live:
-                    # Through the same queue as audio, so it keeps its place in time.
-                    self._bus.send_control(self._up_control, message, urgent=True)
-                elif not self._hold.keep_control(message):
+                if not self._uplink.take_control(message):
                     self._count_garbage("too_early")
             case twilio.Start():
                 self._count_garbage("second_start")
@@ -263,15 +202,15 @@ class PhoneStream:
         if self._admission.call is None and not await self._offer(start):
             return
         try:
-            attached = await self._owners.attach(self._call, start.stream)
+            # A note is ours when the socket is: a bare stream's may be anybody's.
+            note = start.note if self._admission.call is not None else ""
+            attached = await self._owners.attach(self._call, start.stream, note)
         except NotAttachedError as error:
             # Twilio asks `/twiml/after` now, and may get another try.
             self.end(How.REFUSED, WSCloseCode.INTERNAL_ERROR, f"not attached: {error}")
             return
-        self._leg = attached.leg
+        self._uplink.attached(self._call, attached.leg)
         self.worker = attached.worker
-        self._up_audio = subjects.up(self._call, attached.leg, "audio")
-        self._up_control = subjects.up(self._call, attached.leg, "ctl")
         self._down_audio = subjects.down(self._call, attached.epoch, "audio")
         if self.over:
             return  # the phone is gone already; `run` tells the owner
@@ -285,19 +224,8 @@ class PhoneStream:
             return
         # The server must know of our interest before the owner may speak.
         await self._bus.flush()
-        self._go_live()
-
-    def _go_live(self) -> None:
-        """Nothing here waits, so nothing that the phone sends can slip in between."""
-        if self.over:
-            return
-        self._bus.send_control(self._up_control, LegStarted(), urgent=True)
-        for one in self._hold.release():
-            if isinstance(one, bytes):
-                self._bus.send_audio(self._up_audio, one)
-            else:
-                self._bus.send_control(self._up_control, one)
-        self._live = True
+        if not self.over:
+            self._uplink.go_live()
 
     async def _offer(self, start: twilio.Start) -> bool:
         outcome = await self._owners.offer(
@@ -313,85 +241,98 @@ class PhoneStream:
         return False
 
     async def _from_owner(self, msg: Msg) -> None:
+        if msg.subject == self._down_audio:
+            await self._play(msg.data)
+        elif self._wire is not None and not self.over:
+            await self._obey(self._wire, msg.data)
+
+    async def _play(self, audio: bytes) -> None:
+        """The agent's audio, or hold music."""
         wire = self._wire
         if self.over or wire is None:
             return
-        frame: bytes | None
-        if msg.subject == self._down_audio:
-            if self._transport.get_write_buffer_size() > self._limits.write_buffer_bytes:
-                metrics.DROPPED_TO_PHONE.inc(len(msg.data))
-                return
-            self._frames_down += 1
-            frame = wire.media(msg.data)
-        else:
-            frame = self._control_frame(wire, msg.data)
-            if frame is None:
-                return
-        # Does not wait for a slow phone (see `WRITER_LIMIT`): the subscription is bounded, and what
-        # is dropped there could be control.
-        with contextlib.suppress(ConnectionError):  # the reader sees it too
-            await self._ws.send_frame(frame, WSMsgType.TEXT)
+        if self._socket.congested:
+            metrics.DROPPED_TO_PHONE.inc(len(audio))
+            return
+        self._frames_down += 1
+        await self._socket.send(wire.media(audio))
 
-    def _control_frame(self, wire: twilio.StreamWire, data: bytes) -> bytes | None:
+    async def _obey(self, wire: twilio.StreamWire, data: bytes) -> None:
         try:
             message = DOWN_CONTROL.validate_json(data)
         except ValidationError:
             metrics.GARBAGE.labels("from_owner").inc()
             log.warning("an owner's message makes no sense", extra={"call": self._call})
-            return None
+            return
         match message:
             case Mark():
-                return wire.mark(message.name)
+                await self._socket.send(wire.mark(message.name))
             case Clear():
-                return wire.clear
+                self._music.silence()
+                await self._socket.send(wire.clear)
+                await self._music.leave()
+            case HoldOn() | HoldOff():
+                await self._hold(wire, message)
+            case TransferLeg() | SendDigits():
+                self._updates.begin(self._call, message)
             case HangUpLeg():
                 self.end(How.HUNG_UP, WSCloseCode.OK, message.reason)
-            case Move() if message.leg != self._leg:
-                self.end(How.MOVED, WSCloseCode.OK, f"leg {message.leg} carries the call")
             case Move():
-                pass
-        return None
+                if message.leg != self._uplink.leg:
+                    self.end(How.MOVED, WSCloseCode.OK, f"leg {message.leg} carries the call")
+
+    async def _hold(self, wire: twilio.StreamWire, message: HoldOn | HoldOff) -> None:
+        on, is_this = isinstance(message, HoldOn), message.hold == self._music.hold
+        if on == is_this:
+            return  # is on already, or was over already
+        # What Twilio has buffered of the music would be heard before the agent's next word.
+        if self._music.silence():
+            await self._socket.send(wire.clear)
+        await self._music.leave()
+        if on:
+            await self._music.listen(self._call, message.hold)
 
     # --- the end ----------------------------------------------------------------------------
 
     async def _finish(self, seconds: float) -> None:
         if self._how is None:
             self._how, self._why = How.LOST, "the gateway gave up (1011)"
-        if self._leg is not None:
-            if self._how is How.STOPPED:
-                self._bus.send_control(self._up_control, LegStopped(), urgent=True)
-            elif self._how is How.LOST:
-                self._bus.send_control(self._up_control, LegLost(reason=self._why), urgent=True)
+        self._music.silence()
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._socket.close(WSCloseCode.OK))
+        # A stop may be the work of a request whose answer is still to come.
+        matters = self._how in (How.STOPPED, How.LOST)
+        await self._updates.finish(self._limits.update_s if matters else 0)
+        if self._how is How.STOPPED:
+            self._uplink.tell(LegStopped())
+        elif self._how is How.LOST:
+            self._uplink.tell(LegLost(reason=self._why))
+        await self._music.leave()
         if self._subscription is not None:
             await self._bus.unsubscribe(self._subscription)
-        if self._closing is None:
-            await self._close(WSCloseCode.OK)
-        else:
-            await self._closing
-        metrics.STREAMS_ENDED.labels(self._how).inc()
-        metrics.FRAMES_UP.inc(self._frames_up)
+        await self._closing
+        self._account(self._how, seconds)
+
+    def _account(self, how: How, seconds: float) -> None:
+        up, gaps = self._uplink, self._uplink.gaps
+        metrics.STREAMS_ENDED.labels(how).inc()
+        metrics.FRAMES_UP.inc(up.frames)
         metrics.FRAMES_DOWN.inc(self._frames_down)
+        metrics.FRAMES_MUSIC.inc(self._music.frames)
         for kind in ("backwards", "absurd", "cut"):
-            metrics.GAPS_ODD.labels(kind).inc(getattr(self._gaps, kind))
+            metrics.GAPS_ODD.labels(kind).inc(getattr(gaps, kind))
         log.info(
             "phone stream ended",
             extra={
                 "call": self._call,
-                "leg": self._leg,
-                "how": str(self._how),
+                "leg": up.leg,
+                "how": str(how),
                 "why": self._why,
                 "seconds": round(seconds, 1),
-                "frames_up": self._frames_up,
+                "frames_up": up.frames,
                 "frames_down": self._frames_down,
-                "filled_ms": self._gaps.filled_ms,
+                "frames_music": self._music.frames,
+                "filled_ms": gaps.filled_ms,
                 "garbage": self._garbage,
             },
         )
-
-    async def _close(self, code: int) -> None:
-        with contextlib.suppress(TimeoutError, ConnectionError):
-            async with asyncio.timeout(self._limits.close_s):
-                await self._ws.close(code=code, drain=False)
-        if self._transport.get_write_buffer_size():
-            # A phone that does not read would keep the connection for ever.
-            asyncio.get_running_loop().call_later(self._limits.close_s, self._transport.abort)

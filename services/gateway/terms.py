@@ -32,6 +32,9 @@ class Limits:
     buffers 10 minutes itself, so this much waiting means that it has stopped reading."""
     close_s: float = 2.0
     """How long the closing handshake may take."""
+    update_s: float = 6.0
+    """How long the end of a stream waits for the answer to a REST request that may have caused it;
+    such a request is given up after 5 s."""
 
 
 class How(enum.StrEnum):

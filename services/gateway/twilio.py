@@ -27,6 +27,8 @@ STREAM_SID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 #: A stream of 30,000 years; a longer number is not a time, and costs time to convert.
 TIMESTAMP_MAX_CHARS: Final = 15
 NUMBER_MAX_CHARS: Final = 256
+#: Ours have this form; it is told to the owner, so free text from a stranger must not pass.
+NOTE: Final = re.compile(r"[a-z0-9:_-]{1,64}")
 KEYS: Final = frozenset("0123456789*#ABCD")
 
 _BEGIN: Final = b'{"event":"media","sequenceNumber":"'
@@ -67,6 +69,8 @@ class Start:
     """`<Parameter name="to">`."""
     mulaw_8k: bool
     """Twilio: always true."""
+    note: str = ""
+    """`<Parameter name="note">`: why there is a new stream, in our own words (see twiml.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +180,7 @@ def _start(message: Mapping[str, Any], start: Mapping[str, Any]) -> Start:
         account=account,
         caller=_parameter(start, "from"),
         dialled=_parameter(start, "to"),
+        note=_note(start),
         mulaw_8k=_is_mulaw_8k(start.get("mediaFormat")),
     )
 
@@ -184,6 +189,11 @@ def _parameter(start: Mapping[str, Any], name: str) -> str:
     parameters = start.get("customParameters")
     value = parameters.get(name) if isinstance(parameters, dict) else None
     return value[:NUMBER_MAX_CHARS] if isinstance(value, str) else ""
+
+
+def _note(start: Mapping[str, Any]) -> str:
+    note = _parameter(start, "note")
+    return note if NOTE.fullmatch(note) else ""
 
 
 def _is_mulaw_8k(media_format: object) -> bool:

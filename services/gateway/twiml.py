@@ -6,11 +6,13 @@ line after the agent is gone.
 Pure: no I/O.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from twilio.twiml.voice_response import (  # type: ignore[import-untyped]
     Connect,
+    Dial,
     Reject,
     VoiceResponse,
 )
@@ -18,6 +20,12 @@ from twilio.twiml.voice_response import (  # type: ignore[import-untyped]
 #: Between two tries to find a worker: long enough for a call to end somewhere, short enough that a
 #: caller does not hang up.
 BUSY_PAUSE_S: Final = 5
+
+#: How long the other party of a transfer may ring: five rings, before most answering machines.
+DIAL_TIMEOUT_S: Final = 25
+#: Whom a transfer may reach: an E.164 number or a SIP URI.  Nothing else becomes TwiML.
+NUMBER: Final = re.compile(r"\+[1-9][0-9]{1,14}")
+SIP_URI: Final = re.compile(r"sips?:[^\s@<>\"]{1,64}@[A-Za-z0-9.-]+(:[0-9]{1,5})?(;[^\s<>\"?]*)?")
 
 #: Calls that ended like this ended through our fault, so the caller hears a word.
 SORRY_REASONS: Final = frozenset({"model_unavailable", "failed", "worker_lost"})
@@ -42,19 +50,54 @@ class Answers:
         scheme, rest = self.origin.split("://", 1)
         return f"{'wss' if scheme == 'https' else 'ws'}://{rest}"
 
-    def connect(self, token: str, *, leg: int = 1) -> str:
+    def connect(self, token: str, *, leg: int = 1, note: str = "") -> str:
         """Open the call's socket; `leg` counts the answers of this kind that the call has had.
 
-        Twilio: `action` is requested when our side closes the socket, so another gateway can put
-        the call back; verbs after it are not reached while it answers.
+        `note` comes back in the stream's `start`, and is told to the owner.
         """
         response = VoiceResponse()
+        self._connect(response, token, leg, note)
+        return str(response)
+
+    def dial(self, to: str) -> str:
+        """Connect the caller with somebody else; raises `ValueError` if `to` is nobody.
+
+        Twilio: `action` is requested when the other party hung up or was not reached; with
+        `answerOnBridge` the caller hears it ring.
+        """
+        response = VoiceResponse()
+        dial = Dial(
+            action=f"{self.origin}/twiml/dial-result",
+            method="POST",
+            answer_on_bridge=True,
+            timeout=DIAL_TIMEOUT_S,
+        )
+        if NUMBER.fullmatch(to):
+            dial.number(to)
+        elif SIP_URI.fullmatch(to):
+            dial.sip(to)
+        else:
+            raise ValueError("neither an E.164 number nor a SIP URI")
+        response.append(dial)
+        return str(response)
+
+    def keys(self, digits: str, token: str) -> str:
+        """Press keys, then open a new socket: the one that is open ends with this document."""
+        response = VoiceResponse()
+        response.play(digits=digits)
+        self._connect(response, token)
+        return str(response)
+
+    def _connect(self, response: VoiceResponse, token: str, leg: int = 1, note: str = "") -> None:
+        # Twilio: `action` is requested when our side closes the socket, so another gateway can put
+        # the call back; verbs after it are not reached while it answers.
         after = f"{self.origin}/twiml/after" + (f"?leg={leg}" if leg > 1 else "")
         connect = Connect(action=after, method="POST")
-        connect.stream(url=f"{self.stream_origin}/call/{token}")
+        stream = connect.stream(url=f"{self.stream_origin}/call/{token}")
+        if note:
+            stream.parameter(name="note", value=note)
         response.append(connect)
         response.hangup()
-        return str(response)
 
     def busy(self, attempt: int) -> str:
         """No worker has room; `attempt` says how often this call was told to ask again."""

@@ -16,9 +16,11 @@ from aiohttp import WSCloseCode, web
 from services.gateway import metrics, tokens
 from services.gateway.beats import Beats
 from services.gateway.offers import Owners, StoreAwayError
+from services.gateway.phone_socket import WebSocket
 from services.gateway.signature import HEADER, Signatures
-from services.gateway.stream import PhoneSocket, PhoneStream
+from services.gateway.stream import PhoneStream
 from services.gateway.terms import Admission, How, Limits
+from services.gateway.updates import Desk
 from shared.bus import Bus
 
 log = logging.getLogger(__name__)
@@ -59,6 +61,7 @@ class Streams:
         bus: Bus,
         owners: Owners,
         beats: Beats,
+        desk: Desk,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -66,6 +69,7 @@ class Streams:
         self._bus = bus
         self._owners = owners
         self._beats = beats
+        self._desk = desk
         self._limits = limits or Limits()
         self._clock = clock
         self._live: set[PhoneStream] = set()
@@ -86,8 +90,8 @@ class Streams:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """One socket, from upgrade to end."""
-        # Compression would cost more than it saves; pings are ours, see `PhoneStream.ping`.
-        ws: PhoneSocket = web.WebSocketResponse(
+        # Compression would cost more than it saves; pings are ours, see `PhoneSocket.ping`.
+        ws: WebSocket = web.WebSocketResponse(
             compress=False,
             autoping=False,
             max_msg_size=MESSAGE_LIMIT_BYTES,
@@ -117,6 +121,7 @@ class Streams:
             Admission(call, self._door.account),
             bus=self._bus,
             owners=self._owners,
+            desk=self._desk,
             limits=self._limits,
         )
         await self._run(stream)

@@ -1,4 +1,4 @@
-"""The HTTP side of a call: `/twiml`, `/twiml/after`, `/twilio/status`.
+"""The HTTP side of a call: `/twiml`, `/twiml/after`, `/twiml/dial-result`, `/twilio/status`.
 
 Twilio: it waits 15 s for an answer, may send the same webhook twice, may add parameters without
 notice, and sends status callbacks out of order.
@@ -19,11 +19,12 @@ from services.gateway import metrics, tokens
 from services.gateway.offers import Outcome, Owners, StoreAwayError
 from services.gateway.signature import HEADER, Signatures
 from services.gateway.twiml import SORRY_REASONS, Answers
+from shared.bus import TOKENS_TTL_S
 from shared.subjects import is_call_id
 
 log = logging.getLogger(__name__)
 
-Route = Literal["twiml", "after", "status"]
+Route = Literal["twiml", "after", "dial_result", "status"]
 
 #: Twilio's forms have 1 to 4 kB, with a StirPassportToken 6.
 BODY_LIMIT_BYTES: Final = 64 * 1024
@@ -31,6 +32,9 @@ BODY_LIMIT_BYTES: Final = 64 * 1024
 FIELDS_MAX: Final = 500
 #: How a call ends (https://www.twilio.com/docs/voice/api/call-resource, CallStatus).
 ENDED: Final = frozenset({"completed", "busy", "failed", "no-answer", "canceled"})
+#: How a `<Dial>` ends (Twilio: `DialCallStatus` in the request to its `action`).
+TALKED: Final = frozenset({"completed", "answered"})
+NOT_REACHED: Final = frozenset({"busy", "no-answer", "failed", "canceled"})
 
 
 class RefusedError(Exception):
@@ -49,14 +53,16 @@ class Minter:
     secret: bytes
     ttl_s: int
 
-    def mint(self, call: str) -> str:
+    def mint(self, call: str, *, extra_s: int = 0) -> str:
         """A new token; two answers never carry the same."""
-        claims = tokens.Claims(call, int(time.time()) + self.ttl_s, secrets.token_hex(16))
+        # A used token is remembered for TOKENS_TTL_S: it must not outlive that.
+        ttl_s = min(self.ttl_s + extra_s, TOKENS_TTL_S)
+        claims = tokens.Claims(call, int(time.time()) + ttl_s, secrets.token_hex(16))
         return tokens.mint(self.secret, claims)
 
 
 class Webhooks:
-    """Handlers of the three routes."""
+    """Handlers of the four routes."""
 
     def __init__(
         self,
@@ -82,13 +88,14 @@ class Webhooks:
         for path, handler in (
             ("/twiml", self.twiml),
             ("/twiml/after", self.after),
+            ("/twiml/dial-result", self.dial_result),
             ("/twilio/status", self.status),
         ):
             routes.append(web.get(path, handler, allow_head=False))
             routes.append(web.post(path, handler))
         return routes
 
-    # --- the three --------------------------------------------------------------------------
+    # --- the four ---------------------------------------------------------------------------
 
     async def twiml(self, request: web.Request) -> web.Response:
         """A call comes in: find an owner, and tell Twilio to open a stream to us."""
@@ -129,9 +136,33 @@ class Webhooks:
                 call = self._call(params, "after")
             except RefusedError as refused:
                 return _refusal(refused)
-            return _xml(await self._next(call, params, max(1, _count(request, "leg"))))
+            # `leg` counts our answers, attached or not: without it a call whose owner is dead would
+            # open and lose sockets for as long as it lasts.
+            return _xml(await self._next(call, params, max(1, _count(request, "leg")) + 1))
 
-    async def _next(self, call: str, params: MultiMapping[str], leg: int) -> str:
+    async def dial_result(self, request: web.Request) -> web.Response:
+        """A transfer has ended: the other party has hung up, or was not reached."""
+        with metrics.WEBHOOK_SECONDS.labels("dial_result").time():
+            try:
+                params = await self._read(request, "dial_result")
+                call = self._call(params, "dial_result")
+            except RefusedError as refused:
+                return _refusal(refused)
+            result, status = params.get("DialCallStatus", ""), params.get("CallStatus", "")
+            known = result if result in TALKED | NOT_REACHED else "unknown"
+            metrics.DIALS.labels(known).inc()
+            log.info("a transfer has ended", extra={"call": call, "result": known})
+            if result in TALKED:
+                await self._owners.hang_up(call, "transferred")
+                return _xml(self._answers.hang_up())
+            if status in ENDED:  # the caller has given up while it rang
+                await self._owners.hang_up(call, f"phone_{status}")
+                return _xml(self._answers.hang_up())
+            # The owner wanted this socket to go, so it does not count as lost.
+            return _xml(await self._next(call, params, 1, note=f"dial:{known}"))
+
+    async def _next(self, call: str, params: MultiMapping[str], leg: int, *, note: str = "") -> str:
+        """What our own record of the call says; `leg` is the number of the socket to come."""
         try:
             record = await self._owners.record(call)
         except StoreAwayError:
@@ -147,14 +178,11 @@ class Webhooks:
         if self._is_dead(record.worker):
             log.warning("a call has lost its owner", extra={"call": call})
             return self._answers.sorry()
-        # The owner counts legs that attached; `leg` counts our answers, attached or not: without
-        # it a call whose owner is dead would open and lose sockets for as long as it lasts.
-        leg = max(leg, record.leg)
-        if leg >= self._max_legs:
+        if leg > self._max_legs:
             log.warning("a call has lost its phone socket too often", extra={"call": call})
             return self._answers.sorry()
-        log.info("the phone is put back to its call", extra={"call": call, "legs": leg})
-        return self._answers.connect(self._minter.mint(call), leg=leg + 1)
+        log.info("the phone is put back to its call", extra={"call": call, "note": note})
+        return self._answers.connect(self._minter.mint(call), leg=leg, note=note)
 
     async def status(self, request: web.Request) -> web.Response:
         """The call has changed its state at Twilio; an end is told to the owner."""

@@ -3,14 +3,14 @@
 import pytest
 from hypothesis import given, strategies as st
 
-from services.gateway.hold import Hold
+from services.gateway.early import Early
 from shared.messages import DtmfPressed, Message
 
 pytestmark = pytest.mark.unit
 
 
 def test_everything_comes_out_in_order_once() -> None:
-    hold = Hold(audio_max_bytes=100, controls_max=5)
+    hold = Early(audio_max_bytes=100, controls_max=5)
     key = DtmfPressed(digit="5")
     assert hold.keep_audio(b"a") == 0
     assert hold.keep_control(key)
@@ -21,7 +21,7 @@ def test_everything_comes_out_in_order_once() -> None:
 
 @given(st.lists(st.binary(min_size=1, max_size=30) | st.sampled_from("0123"), max_size=60))
 def test_the_newest_audio_and_all_control_stay(things: list[bytes | str]) -> None:
-    hold = Hold(audio_max_bytes=100, controls_max=100)
+    hold = Early(audio_max_bytes=100, controls_max=100)
     dropped = 0
     keys = []
     for one in things:
@@ -40,6 +40,6 @@ def test_the_newest_audio_and_all_control_stay(things: list[bytes | str]) -> Non
 
 
 def test_too_much_control_is_refused() -> None:
-    hold = Hold(audio_max_bytes=100, controls_max=2)
+    hold = Early(audio_max_bytes=100, controls_max=2)
     key = DtmfPressed(digit="5")
     assert [hold.keep_control(key) for _ in range(3)] == [True, True, False]

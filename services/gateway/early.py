@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from shared.messages import Message
 
 
-class Hold:
+class Early:
     """Audio beyond `audio_max_bytes` pushes out the oldest audio; control is never pushed out."""
 
     def __init__(self, *, audio_max_bytes: int, controls_max: int) -> None:
