@@ -18,7 +18,7 @@ from simulators.scenario import Scenario, Step, StepError, run_scenario
 #: After the caller's last step: the goodbye may still be on its way to the story.
 STORY_GRACE_S: Final = 3.0
 
-STYLES: Final = {"caller": "cyan", "agent": "green", "": "dim"}
+STYLES: Final = {"caller": "cyan", "agent": "green", "tool": "magenta", "music": "blue", "": "dim"}
 
 
 @dataclass(slots=True)

@@ -46,6 +46,27 @@ def _interrupted(fields: dict[str, Any]) -> tuple[str, str]:
     return ("", f"interrupted: {heard} of {sent} were heard")
 
 
+def _asked(fields: dict[str, Any]) -> tuple[str, str]:
+    arguments = " ".join(str(fields["arguments"]).split())
+    return ("tool", f"{fields['name']} {arguments[:160]}")
+
+
+def _answered(fields: dict[str, Any]) -> tuple[str, str]:
+    output = " ".join(str(fields["output"]).split())
+    failed = f" FAILED ({fields['error']})" if fields.get("error") else ""
+    duration = _seconds(fields["duration_ms"])
+    return ("tool", f"{fields['name']} answered after {duration}{failed}: {output[:160]}")
+
+
+def _held(fields: dict[str, Any]) -> tuple[str, str]:
+    instead = f" instead: {fields['fallback']}" if fields.get("fallback") else ""
+    return ("music", f"{fields['track']} ({fields['source']}){instead}")
+
+
+def _hold_ended(fields: dict[str, Any]) -> tuple[str, str]:
+    return ("music", f"stopped for the {fields['reason']} after {_seconds(fields['duration_ms'])}")
+
+
 def _ended(fields: dict[str, Any]) -> tuple[str, str]:
     detail = f" ({fields['detail']})" if fields.get("detail") else ""
     return (
@@ -64,6 +85,13 @@ _TELLERS: Final[dict[str, Callable[[dict[str, Any]], tuple[str, str] | None]]] =
     "agent_started_speaking": _spoke,
     "interrupted": _interrupted,
     "transcript": lambda f: (f["who"], f["text"] + (" —" if f.get("interrupted") else "")),
+    "tool_called": _asked,
+    "tool_answered": _answered,
+    "hold_started": _held,
+    "hold_ended": _hold_ended,
+    "transfer_started": lambda f: ("", f"the caller is being connected with {f['to']}"),
+    "transfer_failed": lambda f: ("", f"no connection with {f['to']}: {f['code']}"),
+    "digits_sent": lambda f: ("agent", f"[presses {f['digits']}]"),
     "key_pressed": lambda f: ("caller", f"[presses {f['digit']}]"),
     "model_failed": lambda f: ("", f"model: {f['code']} {f['message']} ({f['effect']})"),
     "ended": _ended,
