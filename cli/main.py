@@ -28,7 +28,9 @@ app = typer.Typer(
 )
 app.add_typer(agents.app, name="agents")
 
-DEMO = pathlib.Path(__file__).parent.parent / "simulators" / "scenarios" / "demo.json"
+SIMULATORS = pathlib.Path(__file__).parent.parent / "simulators"
+DEMO = SIMULATORS / "scenarios" / "demo.json"
+DEMO_SCRIPT = SIMULATORS / "scripts" / "demo.json"
 
 
 def main() -> None:
@@ -217,6 +219,9 @@ async def _demo(out: pathlib.Path) -> int:
             surroundings=Surroundings.model_construct(),
             any_ports=True,
             simulate=True,
+            model_arguments=["--script", str(DEMO_SCRIPT)],
+            # Two questions to the weather service, so that the caller waits for about four seconds.
+            weather_delay_ms=2000,
             # The demo is the same whatever .env says.
             env={"TWILIO_AUTH_TOKEN": "", "TWILIO_ACCOUNT_SID": "", "PRICES_FILE": ""},
         )

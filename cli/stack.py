@@ -56,6 +56,10 @@ class Options:
     #: Use the simulators even when keys are set.
     simulate: bool = False
     sessions: int = 1
+    #: Leave a service out: a call works without either.
+    tools: bool = True
+    #: Answer weather questions here, this slowly, instead of over the internet.
+    weather_delay_ms: int | None = None
 
 
 class Stack:
@@ -87,6 +91,8 @@ class Stack:
         """Start everything in order.  Raises `ChildFailedError` with the remedy."""
         await self._broker()
         await self._model()
+        if self.options.tools:
+            await self._tools()
         for number in range(self.options.sessions):
             await self._session(number)
         await self._gateway()
@@ -164,19 +170,46 @@ class Stack:
         self.model_url = f"ws://127.0.0.1:{port}/v1/realtime"
         self.simulated["model"] = "simulators/openai_realtime.py: it follows a script"
 
-    async def _session(self, number: int) -> None:
+    async def _tools(self) -> None:
+        database = (self.options.data / "prescriptions.db").absolute()
+        env = {"DATABASE_URL": f"sqlite+aiosqlite:///{database}"}
+        if self.options.weather_delay_ms is not None:
+            url = await self._weather(self.options.weather_delay_ms)
+            env |= {"OPEN_METEO_URL": url, "OPEN_METEO_GEOCODING_URL": url}
+        await self._service("tools", {**env, **self.options.env})
+
+    async def _weather(self, delay_ms: int) -> str:
         port = free_port()
-        env = {**self.options.env, "NATS_URL": self.nats_url, "HEALTH_PORT": str(port)}
-        if "model" in self.simulated:
-            env |= {"OPENAI_API_KEY": SIMULATED_KEY, "OPENAI_REALTIME_URL": self.model_url}
+        await self._start(
+            "weather-simulator",
+            [
+                *(sys.executable, "-m", "simulators.open_meteo"),
+                *("--port", str(port), "--delay-ms", str(delay_ms)),
+            ],
+            {},
+            functools.partial(answers, port),
+        )
+        self.simulated["weather"] = "simulators/open_meteo.py: made up"
+        return f"http://127.0.0.1:{port}"
+
+    async def _service(self, module: str, env: Mapping[str, str], name: str = "") -> str:
+        """Start `services.<module>`; returns the base of its health page."""
+        port = free_port()
         health = f"http://127.0.0.1:{port}"
         await self._start(
-            "session" if number == 0 else f"session-{number + 1}",
-            [sys.executable, "-m", "services.session"],
-            env,
+            name or module,
+            [sys.executable, "-m", f"services.{module}"],
+            {**env, "NATS_URL": self.nats_url, "HEALTH_PORT": str(port)},
             functools.partial(http_ok, f"{health}/readyz"),
         )
-        self.session_health.append(health)
+        return health
+
+    async def _session(self, number: int) -> None:
+        env = dict(self.options.env)
+        if "model" in self.simulated:
+            env |= {"OPENAI_API_KEY": SIMULATED_KEY, "OPENAI_REALTIME_URL": self.model_url}
+        name = "session" if number == 0 else f"session-{number + 1}"
+        self.session_health.append(await self._service("session", env, name))
 
     async def _gateway(self) -> None:
         around = self.options.surroundings

@@ -87,8 +87,12 @@ async def house(
     scripts: Mapping[str, Script] | None = None,
     faults: Faults | None = None,
     env: Mapping[str, str] | None = None,
+    **parts: Any,
 ) -> AsyncIterator[House]:
-    """Everything running, for the time of the block; nothing of it afterwards."""
+    """Everything a plain call needs, for the time of the block; nothing of it afterwards.
+
+    `parts` are more of `Options`, such as `tools=True`.
+    """
     stories: dict[str, list[Event]] = {}
 
     async def on_event(message: Msg) -> None:
@@ -116,6 +120,7 @@ async def house(
                 **(env or {}),
             },
             any_ports=True,
+            **{"tools": False, **parts},
         )
         async with Stack(options) as stack:
             bus = Client()
