@@ -30,6 +30,9 @@ ALL_EVENTS: Final = "call.*.event.>"
 ALL_BEATS: Final = "session.*.beat"
 ALL_LOGS: Final = "log.>"
 
+#: What every hold-music instance subscribes to, once for all calls.
+ALL_HOLD_STOPS: Final = "call.*.hold.*.stop"
+
 #: JetStream names.
 EVENTS_STREAM: Final = "EVENTS"
 AGENTS_BUCKET: Final = "agents"
