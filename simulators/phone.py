@@ -28,12 +28,13 @@ from simulators.phone_line import Line
 from simulators.phone_summary import judge
 from simulators.playout import Clear, Mark
 from simulators.recording import Recording
-from simulators.twilio_calls import CallFlow, spoken
+from simulators.twilio_calls import CallFlow, Goto, spoken
+from simulators.twilio_dial import DialResults, OtherParty, other_parties
 from simulators.twilio_stream import MediaStream
 from simulators.twilio_webhooks import CallIdentity, Webhooks, new_sid
 from simulators.watch import Watch
 
-__all__ = ["CallEndedError", "Event", "Outcome", "OutcomeKind", "Phone"]
+__all__ = ["CallEndedError", "Event", "OtherParty", "Outcome", "OutcomeKind", "Phone"]
 
 _KEYS = "0123456789*#ABCD"
 
@@ -60,9 +61,16 @@ class Phone:
         status_callback: str | None = None,
         webhook_method: str = "POST",
         lose_frames: Collection[int] = (),
+        dial_results: DialResults | None = None,
         on_event: Callable[[Event], None] | None = None,
     ) -> None:
-        """`lose_frames`: indices of 20 ms frames that get lost between caller and stream."""
+        """A call that is not dialled yet.
+
+        `lose_frames`: indices of 20 ms frames that get lost between caller and stream.
+        `dial_results`: what people do to whom `<Dial>` transfers the call, by number, for example
+        `{"+15550001111": "no-answer", "+15550002222": OtherParty(talk_s=5)}`; with any other
+        number the call ends there.
+        """
         self.identity = CallIdentity(
             account_sid=account_sid or new_sid("AC"),
             call_sid=call_sid or new_sid("CA"),
@@ -85,6 +93,7 @@ class Phone:
             journal=self._journal,
             watch=self._watch,
             lose_frames=lose_frames,
+            others=other_parties(dial_results or {}),
         )
         self._line_task: asyncio.Task[None] | None = None
         self._call_task: asyncio.Task[None] | None = None
@@ -121,7 +130,7 @@ class Phone:
         self._line_task = asyncio.create_task(self._line.run())
         self._line_task.add_done_callback(lambda _: self._watch.notify())
         self._call_task = asyncio.create_task(
-            self._follow(lambda: self._flow.run(self._webhook, self._webhook_method))
+            self._follow(lambda: self._flow.run(Goto(self._webhook, self._webhook_method)))
         )
         await self._until(
             lambda: self.over or bool(self._flow.streams), timeout_s, "the call to be connected"
@@ -151,6 +160,8 @@ class Phone:
             raise CallEndedError("no call to update")
         self._journal.note("updated", url or "twiml")
         await self._leave_document()
+        if self.over:
+            raise CallEndedError("the call ended before it was updated")
         self._call_task = asyncio.create_task(
             self._follow(lambda: self._updated(document, url or ""))
         )
@@ -311,8 +322,8 @@ class Phone:
                 return Outcome(OutcomeKind.FAILED, f"{exc.code} {exc}")
             if isinstance(result, Outcome):
                 return result
-            return await self._flow.run(*result)
-        return await self._flow.run(url, "POST")
+            return await self._flow.run(result)
+        return await self._flow.run(Goto(url, "POST"))
 
     async def _leave_document(self) -> None:
         if self._flow.stream is not None:

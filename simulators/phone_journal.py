@@ -42,7 +42,7 @@ class OutcomeKind(enum.StrEnum):
     BUSY_SAID = "busy_said"
     """The caller was spoken to with `<Say>` and hung up on, and never reached a stream."""
     DIALLED = "dialled"
-    """`<Dial>`; the reason says whom. What the other party did is not simulated."""
+    """`<Dial>` to somebody who is not simulated; the reason says whom."""
     FAILED = "failed"
     """Twilio could not go on; the reason begins with its error code."""
 

@@ -6,14 +6,15 @@ else hangs up.
 """
 
 import asyncio
-from collections.abc import Collection
-from typing import assert_never
+from collections.abc import Collection, Mapping
+from typing import NamedTuple, assert_never
 
 from simulators import g711, speech, twiml
 from simulators.phone_journal import Journal, Outcome, OutcomeKind
 from simulators.phone_line import Line
+from simulators.twilio_dial import DialResult, OtherParty
 from simulators.twilio_stream import MediaStream, StreamEnd, StreamRefusedError
-from simulators.twilio_webhooks import Webhooks
+from simulators.twilio_webhooks import Webhooks, new_sid
 from simulators.watch import Watch
 
 __all__ = ["CallFlow"]
@@ -28,11 +29,19 @@ _SAY_LOOPS_MAX = 10
 _SAY_VOICE = "say"
 """Not one of the agent's or the caller's voices, so that a recording tells them apart."""
 
-_DTMF_S = 0.5
-"""Each `w` in <Play digits> waits this long, by Twilio's description."""
+_OTHER_PARTY_VOICE = "caller2"
+"""Somebody the call was transferred to."""
 
-Goto = tuple[str, str]
-"""URL and method of the next document."""
+_DTMF_S = {"w": 0.5, "W": 1.0}
+"""How long <Play digits> waits at these, by Twilio's description."""
+
+
+class Goto(NamedTuple):
+    """Where the next document is, and what its server is told about the verb that ended."""
+
+    url: str
+    method: str
+    parameters: Mapping[str, str] = {}
 
 
 class CallFlow:
@@ -46,7 +55,9 @@ class CallFlow:
         journal: Journal,
         watch: Watch,
         lose_frames: Collection[int] = (),
+        others: Mapping[str, OtherParty] | None = None,
     ) -> None:
+        """`others` are the people behind numbers; <Dial> of any other number ends the call."""
         self.answered_s: float | None = None
         """When the call was answered, on its timeline."""
         self.said: list[str] = []
@@ -59,11 +70,12 @@ class CallFlow:
         self._journal = journal
         self._watch = watch
         self._lose_frames = lose_frames
+        self._others = others or {}
         self._documents = 0
 
-    async def run(self, url: str, method: str) -> Outcome:
+    async def run(self, first: Goto) -> Outcome:
         """Follow the documents from this one on, until the call is over for Twilio."""
-        why = "webhook"
+        (url, method, parameters), why = first, "webhook"
         while True:
             self._documents += 1
             if self._documents > DOCUMENTS_MAX:
@@ -71,14 +83,14 @@ class CallFlow:
             self._journal.note(why, f"{method} {url}")
             status = "ringing" if self.answered_s is None else "in-progress"
             try:
-                document = await self._webhooks.fetch(url, method, status)
+                document = await self._webhooks.fetch(url, method, status, parameters)
             except twiml.TwimlError as exc:
                 self._journal.warn(exc.code, str(exc))
                 return self._failed(f"{exc.code} {exc}")
             result = await self.obey(document)
             if isinstance(result, Outcome):
                 return result
-            (url, method), why = result, "action"
+            (url, method, parameters), why = result, "action"
 
     async def obey(self, document: twiml.Document) -> Outcome | Goto:
         """Carry out one document; returns where to go next, or how the call ended."""
@@ -103,12 +115,11 @@ class CallFlow:
             case twiml.Connect():
                 return await self._connect(verb)
             case twiml.Redirect():
-                return verb.url, verb.method
+                return Goto(verb.url, verb.method)
             case twiml.Hangup():
                 return self._completed("<Hangup/>")
             case twiml.Dial():
-                self._journal.note("dial", verb.target)
-                return Outcome(OutcomeKind.DIALLED, verb.target)
+                return await self._dial(verb)
             case _:
                 await self._act(verb)
                 return None
@@ -130,8 +141,39 @@ class CallFlow:
         if verb.stream is not None:
             await self._carry(verb.stream)
         if verb.action:
-            return verb.action, verb.method
+            return Goto(verb.action, verb.method)
         return None
+
+    async def _dial(self, verb: twiml.Dial) -> Outcome | Goto | None:
+        self._journal.note("dial", verb.target)
+        party = self._others.get(verb.target)
+        if party is None:
+            return Outcome(OutcomeKind.DIALLED, verb.target)
+        result, talked_s = await self._reach(party, verb.timeout_s)
+        self._journal.note("dial_ended", result)
+        if not verb.action:
+            return None
+        parameters = {
+            "DialCallStatus": result,
+            "DialCallSid": new_sid("CA"),
+            "DialCallDuration": str(round(talked_s)),
+            "DialBridged": str(result == "completed").lower(),
+        }
+        return Goto(verb.action, verb.method, parameters)
+
+    async def _reach(self, party: OtherParty, timeout_s: float) -> tuple[DialResult, float]:
+        """Ring, and talk if somebody answers; returns how it ended and how long they talked."""
+        await self._pause(min(party.ring_s, timeout_s))
+        if party.result != "completed":
+            return party.result, 0.0
+        if party.ring_s > timeout_s:
+            return "no-answer", 0.0
+        self._journal.note("dial_answered", party.says)
+        began_s = self._journal.now
+        audio = await asyncio.to_thread(spoken, party.says, _OTHER_PARTY_VOICE)
+        await self._line.announce(audio)
+        await self._pause(max(0.0, began_s + party.talk_s - self._journal.now))
+        return "completed", self._journal.now - began_s
 
     async def _carry(self, request: twiml.Stream) -> None:
         stream = MediaStream(
@@ -168,7 +210,7 @@ class CallFlow:
     async def _play(self, verb: twiml.Play) -> None:
         if verb.digits:
             self._journal.note("play_digits", verb.digits)
-            await self._pause(_DTMF_S * verb.digits.count("w"))
+            await self._pause(sum(_DTMF_S.get(key, 0.0) for key in verb.digits))
         else:
             self._journal.note("not_simulated", f"<Play>{verb.url}</Play>")
 

@@ -102,11 +102,16 @@ class Webhooks:
             return {}
         return {"X-Twilio-Signature": twilio_signature.sign(self._auth_token, url)}
 
-    async def fetch(self, url: str, method: str, call_status: str) -> twiml.Document:
-        """Ask for the next document; raise `TwimlError` with Twilio's code if it cannot be used."""
+    async def fetch(
+        self, url: str, method: str, call_status: str, more: Mapping[str, str] | None = None
+    ) -> twiml.Document:
+        """Ask for the next document; raise `TwimlError` with Twilio's code if it cannot be used.
+
+        `more` are the parameters of the verb whose `action` this is.
+        """
         try:
             status, content_type, body = await self._request(
-                url, method, self.identity.parameters(call_status)
+                url, method, self.identity.parameters(call_status) | dict(more or {})
             )
         except TimeoutError:
             raise twiml.TwimlError(11205, f"no answer from {url} in {_ANSWER_S} s") from None

@@ -88,9 +88,12 @@ class Hangup:
 
 @dataclass(frozen=True, slots=True)
 class Dial:
-    """Connect the caller with somebody else."""
+    """Connect the caller with somebody else; what became of it is told to `action`, if any."""
 
     target: str
+    action: str = ""
+    method: str = "POST"
+    timeout_s: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,11 +248,21 @@ def _verb(element: ET.Element, base_url: str, warnings: list[str]) -> Verb | Non
         case "Hangup":
             return Hangup()
         case "Dial":
-            return Dial(text)
+            return _dial(element, text, base_url, warnings)
         case "Connect":
             return _connect(element, base_url, warnings)
         case tag:
             return NotSimulated(tag) if tag in _OTHER_VERBS else None
+
+
+def _dial(element: ET.Element, target: str, base_url: str, warnings: list[str]) -> Dial:
+    action = element.get("action")
+    return Dial(
+        target,
+        action=urljoin(base_url, action) if action else "",
+        method=_method(element, "method", warnings),
+        timeout_s=_number(element, "timeout", 30, warnings),
+    )
 
 
 def _connect(element: ET.Element, base_url: str, warnings: list[str]) -> Connect:

@@ -7,6 +7,7 @@ import asyncio
 import json
 import logging
 import re
+from base64 import b64encode
 from types import TracebackType
 from typing import Final, Self
 
@@ -50,7 +51,9 @@ class Rest:
     def __init__(self, url: str, account: str | None, login: tuple[str, str] | None) -> None:
         """`login` is (account SID, auth token) or (API key's SID, its secret)."""
         self._calls = f"{url.rstrip('/')}/2010-04-01/Accounts/{account}/Calls"
-        self._auth = None if login is None or account is None else aiohttp.BasicAuth(*login)
+        self._auth: dict[str, str] | None = None
+        if login is not None and account is not None:
+            self._auth = {"Authorization": f"Basic {b64encode(':'.join(login).encode()).decode()}"}
         self._http: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -115,7 +118,7 @@ class Rest:
     async def _try(self, call: str, form: dict[str, str]) -> tuple[int, bytes]:
         assert self._http is not None, "used outside its block"
         async with self._http.post(
-            f"{self._calls}/{call}.json", data=form, auth=self._auth, allow_redirects=False
+            f"{self._calls}/{call}.json", data=form, headers=self._auth, allow_redirects=False
         ) as answer:
             body = b""
             while len(body) < ANSWER_MAX_BYTES and (more := await answer.content.readany()):

@@ -58,7 +58,7 @@ def test_other_verbs() -> None:
         Play("", "1w2"),
         Redirect("https://voice.example.com/next", "GET"),
         Reject("busy"),
-        Dial("+15550001"),
+        Dial("+15550001", timeout_s=5),
         NotSimulated("Gather"),
     )
     assert document.warnings == ()
