@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 import aiohttp
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from prometheus_client import REGISTRY
 from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]
 from websockets.asyncio.client import ClientConnection, connect
 
@@ -30,14 +31,10 @@ from shared.messages import (
     AttachLeg,
     Beat,
     CallRecord,
-    Clear,
     Done,
     HangUp,
-    HangUpLeg,
     LegAttached,
-    Mark,
     Message,
-    Move,
     Offer,
     OfferRefused,
     OfferTaken,
@@ -246,12 +243,18 @@ class Owner:
             if not isinstance(what, bytes) and leg in (None, number)
         ]
 
-    def say(self, call: str, *what: bytes | Mark | Clear | HangUpLeg | Move) -> None:
+    def say(self, call: str, *what: bytes | Message) -> None:
+        """Audio and control messages, down to the phone."""
         for one in what:
             if isinstance(one, bytes):
                 assert self.bus.send_audio(subjects.down(call, self.epoch, "audio"), one)
             else:
                 self.bus.send_control(subjects.down(call, self.epoch, "ctl"), one)
+
+    def play(self, call: str, hold: int, *music: bytes) -> None:
+        """Music, as the hold-music service sends it."""
+        for frame in music:
+            assert self.bus.send_audio(subjects.hold_audio(call, hold), frame)
 
     async def write(self, call: str, **fields: Any) -> None:
         """The call's record in KV."""
@@ -346,6 +349,10 @@ async def phone(
 ) -> AsyncIterator[Phone]:
     async with connect(url, additional_headers=headers, ping_interval=None, close_timeout=1) as one:
         yield Phone(one, call)
+
+
+def metric(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(f"switchboard_gateway_{name}", labels) or 0.0
 
 
 def frames(count: int, first: int = 1) -> list[bytes]:

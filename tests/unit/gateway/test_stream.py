@@ -6,13 +6,11 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
 import aiohttp
 import pytest
-from prometheus_client import REGISTRY
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from services.gateway import tokens, upgrades
@@ -42,6 +40,7 @@ from tests.unit.gateway.house import (
     Phone,
     frames,
     gateway,
+    metric,
     new_call,
     not_attached,
     phone,
@@ -54,26 +53,6 @@ pytestmark = pytest.mark.e2e
 
 AUTH: dict[str, Any] = {"twilio_auth_token": "0123456789abcdef"}
 MEDIA_HEAD = f'{{"event":"media","streamSid":"{STREAM}","media":{{"payload":"'
-
-
-def metric(name: str, **labels: str) -> float:
-    return REGISTRY.get_sample_value(f"switchboard_gateway_{name}", labels) or 0.0
-
-
-@pytest.fixture
-async def edge(nats_url: str) -> AsyncIterator[Gateway]:
-    async with gateway(nats_url, limits=Limits(garbage=20)) as one:
-        yield one
-
-
-@pytest.fixture
-async def live(edge: Gateway, owner: Owner) -> AsyncIterator[Phone]:
-    """A phone whose leg the owner has attached."""
-    call = new_call()
-    async with phone(stream_url(await edge.twiml(call)), call) as one:
-        await one.start()
-        await eventually(lambda: owner.control() == ["started"])
-        yield one
 
 
 # --- both ways -----------------------------------------------------------------------------------
