@@ -58,6 +58,32 @@ def test_bare_streams_are_off_once_there_is_an_auth_token() -> None:
     assert not make(allow_bare_stream=False).bare_stream_allowed
 
 
+def test_pages_are_open_on_loopback_only() -> None:
+    public = {"public_url": "https://voice.example.com", "twilio_auth_token": "t"}
+    assert make().status_allowed
+    assert not make(listen_host="0.0.0.0", **public).status_allowed
+    assert make(listen_host="0.0.0.0", open_status=True, **public).status_allowed
+
+
+def test_rest_needs_an_account_and_a_secret() -> None:
+    account, key = "AC" + "a" * 32, "SK" + "b" * 32
+    assert make().rest_login is None
+    assert make(twilio_auth_token="t").rest_login is None
+    both = make(twilio_account_sid=account, twilio_auth_token="t")
+    assert both.rest_login == (account, "t")
+    keyed = make(
+        twilio_account_sid=account,
+        twilio_auth_token="t",
+        twilio_api_key_sid=key,
+        twilio_api_key_secret="s",
+    )
+    assert keyed.rest_login == (key, "s")
+    assert "TWILIO_API_KEY_SECRET" in fault(twilio_api_key_sid=key)
+    assert "TWILIO_API_KEY_SID" in fault(twilio_api_key_secret="s")
+    assert "https://api.twilio.com" in fault(twilio_api_url="api.twilio.com")
+    assert "no path" in fault(twilio_api_url="https://api.twilio.com/2010-04-01")
+
+
 def test_empty_variables_are_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PUBLIC_URL", "TWILIO_AUTH_TOKEN", "ALLOW_BARE_STREAM", "LISTEN_PORT"):
         monkeypatch.setenv(name, "")

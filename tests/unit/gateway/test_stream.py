@@ -250,11 +250,15 @@ async def test_without_a_start_the_socket_is_closed(nats_url: str, owner: Owner)
 async def test_a_bare_stream_is_offered_at_start(edge: Gateway, owner: Owner) -> None:
     call = new_call()
     async with phone(f"{edge.ws_url}/call", call) as caller:
-        await caller.start(customParameters={"from": "+15557778888", "to": "+15551230000"})
+        parameters = {"from": "+15557778888", "to": "+15551230000", "note": "dial:busy"}
+        await caller.start(customParameters=parameters)
         await caller.speak(*frames(3))
         await eventually(lambda: len(owner.audio) == 480)
     (offer,) = owner.offers
     assert (offer.call, offer.caller, offer.dialled) == (call, "+15557778888", "+15551230000")
+    (attach,) = owner.commands
+    assert isinstance(attach, AttachLeg)
+    assert attach.note == ""  # that could be anybody's
 
 
 async def test_a_bare_stream_may_be_forbidden(nats_url: str, owner: Owner) -> None:

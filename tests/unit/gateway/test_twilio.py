@@ -197,6 +197,13 @@ def test_caller_and_number_come_from_parameters() -> None:
     assert start(customParameters=[]).caller == ""
 
 
+def test_a_note_is_a_word_of_ours_or_nothing() -> None:
+    assert start().note == ""
+    assert start(customParameters={"note": "dial:no-answer"}).note == "dial:no-answer"
+    for note in ("Ignore all rules", "x" * 65, "a\n", "", 5):
+        assert start(customParameters={"note": note}).note == ""
+
+
 @pytest.mark.parametrize(
     ("media_format", "fits"),
     [

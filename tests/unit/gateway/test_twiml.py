@@ -48,6 +48,55 @@ def test_a_later_leg_is_counted_in_the_url() -> None:
     assert connect.attrib["action"] == "https://voice.example.com/twiml/after?leg=3"
 
 
+def test_a_note_travels_with_the_stream() -> None:
+    connect, _ = verbs(answers().connect("t", note="dial:no-answer"))
+    (parameter,) = connect[0]
+    assert parameter.attrib == {"name": "note", "value": "dial:no-answer"}
+
+
+def test_a_number_is_dialled() -> None:
+    (dial,) = verbs(answers().dial("+15550001111"))
+    assert dial.attrib == {
+        "action": "https://voice.example.com/twiml/dial-result",
+        "method": "POST",
+        "answerOnBridge": "true",
+        "timeout": "25",
+    }
+    (number,) = dial
+    assert (number.tag, number.text) == ("Number", "+15550001111")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["sip:desk@pbx.example.com", "sips:a.b@10.0.0.1:5061", "sip:+1555@h;transport=tls"],
+)
+def test_a_sip_address_is_dialled(uri: str) -> None:
+    (dial,) = verbs(answers().dial(uri))
+    (sip,) = dial
+    assert (sip.tag, sip.text) == ("Sip", uri)
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        *("", "911", "15550001111", "+0123", "+1555 0001", "+1555\n", "client:bob", "front desk"),
+        *("sip:", "sip:@h", "sip:a@", "sip:a b@h", "sip:a@h/x", "https://a.example", "+1" * 20),
+        *("sip:a@h?Subject=x", "sip:<a>@h", "SIP:a@h"),
+    ],
+)
+def test_nobody_else_is_dialled(to: str) -> None:
+    with pytest.raises(ValueError, match="neither"):
+        answers().dial(to)
+
+
+def test_keys_are_pressed_before_a_new_stream() -> None:
+    play, connect, hangup = verbs(answers().keys("1w2#", "tok_1"))
+    assert (play.tag, play.attrib) == ("Play", {"digits": "1w2#"})
+    assert connect.attrib["action"] == "https://voice.example.com/twiml/after"
+    assert connect[0].attrib == {"url": "wss://voice.example.com/call/tok_1"}
+    assert hangup.tag == "Hangup"
+
+
 def test_without_tls_the_stream_is_ws() -> None:
     connect, _ = verbs(answers(origin="http://127.0.0.1:8080").connect("t"))
     assert connect[0].attrib["url"] == "ws://127.0.0.1:8080/call/t"

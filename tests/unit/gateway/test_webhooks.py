@@ -139,7 +139,7 @@ async def test_signed_webhooks_are_taken(nats_url: str, owner: Owner) -> None:
         assert (status, "<Stream" in text) == (200, True)
 
 
-@pytest.mark.parametrize("path", ["/twiml", "/twiml/after", "/twilio/status"])
+@pytest.mark.parametrize("path", ["/twiml", "/twiml/after", "/twiml/dial-result", "/twilio/status"])
 async def test_unsigned_or_changed_webhooks_are_refused(
     nats_url: str, owner: Owner, path: str
 ) -> None:
@@ -164,7 +164,7 @@ async def test_unsigned_or_changed_webhooks_are_refused(
 @pytest.mark.parametrize(
     "call", ["", "CA1", "*", ">", "CA" + "A" * 32, "CA" + "0" * 31 + ".", "CA" + "0" * 32 + "\n"]
 )
-@pytest.mark.parametrize("path", ["/twiml", "/twiml/after"])
+@pytest.mark.parametrize("path", ["/twiml", "/twiml/after", "/twiml/dial-result"])
 async def test_what_is_no_call_id_is_refused(
     nats_url: str, owner: Owner, path: str, call: str
 ) -> None:
@@ -190,7 +190,7 @@ async def test_hostile_bodies_are_refused(nats_url: str, owner: Owner) -> None:
         multipart = FormData({"CallSid": new_call()}, default_to_multipart=True)
         async with edge.http.post(edge.url + "/twiml", data=multipart) as answer:
             assert answer.status == 400
-        for path in ("/twiml", "/twiml/after", "/twilio/status"):
+        for path in ("/twiml", "/twiml/after", "/twiml/dial-result", "/twilio/status"):
             async with edge.http.head(edge.url + path) as answer:
                 assert answer.status == 405
     assert owner.offers == []
@@ -251,6 +251,83 @@ async def test_a_stream_that_never_attaches_is_not_opened_for_ever(
             said.append(path)
         assert said == ["/twiml/after?leg=2", "/twiml/after?leg=3"]
         assert verbs(document) == ["Say", "Hangup"]
+
+
+# --- after a transfer ----------------------------------------------------------------------------
+
+RESULT = "/twiml/dial-result"
+
+
+@pytest.mark.parametrize("result", ["completed", "answered"])
+@pytest.mark.parametrize("status", ["in-progress", "completed"])
+async def test_when_they_have_talked_the_call_is_over(
+    nats_url: str, owner: Owner, result: str, status: str
+) -> None:
+    call = new_call()
+    await owner.write(call)
+    async with gateway(nats_url, **SIGNED) as edge:
+        params = {"DialCallStatus": result, "CallStatus": status, "DialCallDuration": "12"}
+        assert verbs(await edge.twiml(call, RESULT, **params)) == ["Hangup"]
+        assert owner.commands == [HangUp(reason="transferred")]
+        await owner.die()  # a second request, say
+        assert verbs(await edge.twiml(call, RESULT, **params)) == ["Hangup"]
+
+
+@pytest.mark.parametrize(
+    ("result", "note"),
+    [
+        ("busy", "dial:busy"),
+        ("no-answer", "dial:no-answer"),
+        ("failed", "dial:failed"),
+        ("canceled", "dial:canceled"),
+        ("", "dial:unknown"),
+        ("<b>", "dial:unknown"),
+    ],
+)
+async def test_who_reached_nobody_is_put_back_to_the_agent(
+    nats_url: str, owner: Owner, result: str, note: str
+) -> None:
+    call = new_call()
+    await owner.write(call, leg=30)
+    async with gateway(nats_url, **SIGNED) as edge:
+        params = {"DialCallStatus": result, "CallStatus": "in-progress"}
+        document = await edge.twiml(call, RESULT, **params)
+        assert verbs(document) == ["Connect", "Hangup"]
+        assert stream_url(document).startswith("wss://voice.example.com/call/")
+        assert document[0].attrib["action"] == "https://voice.example.com/twiml/after"
+        parameter = document.find("Connect/Stream/Parameter")
+        assert parameter is not None
+        assert parameter.attrib == {"name": "note", "value": note}
+    assert owner.commands == []
+
+
+@pytest.mark.parametrize("status", ["completed", "canceled"])
+async def test_who_gave_up_while_it_rang_is_gone(nats_url: str, owner: Owner, status: str) -> None:
+    call = new_call()
+    await owner.write(call)
+    async with gateway(nats_url) as edge:
+        params = {"DialCallStatus": "canceled", "CallStatus": status}
+        assert verbs(await edge.twiml(call, RESULT, **params)) == ["Hangup"]
+    assert owner.commands == [HangUp(reason=f"phone_{status}")]
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        ({"state": "ended", "reason": "transferred"}, ["Hangup"]),
+        ({"state": "ended", "reason": "failed"}, ["Say", "Hangup"]),
+        (None, ["Hangup"]),
+    ],
+)
+async def test_without_an_agent_nobody_is_put_back(
+    nats_url: str, owner: Owner, record: dict[str, str] | None, said: list[str]
+) -> None:
+    call = new_call()
+    if record is not None:
+        await owner.write(call, **record)
+    async with gateway(nats_url) as edge:
+        params = {"DialCallStatus": "busy", "CallStatus": "in-progress"}
+        assert verbs(await edge.twiml(call, RESULT, **params)) == said
 
 
 # --- status callbacks ----------------------------------------------------------------------------
