@@ -12,6 +12,7 @@ import os
 import pathlib
 import tempfile
 import threading
+import time
 from dataclasses import dataclass
 from typing import Final, get_args
 
@@ -82,8 +83,7 @@ class Cache:
         file = self._folder / version.file
         try:
             content = file.read_bytes()
-            os.utime(file)
-            about = file.stat()
+            used = _use(file)
         except OSError:
             self._forget(version)
             return None
@@ -92,7 +92,7 @@ class Cache:
             self.remove(version)
             return None
         with self._lock:
-            self._known[version] = (about.st_mtime, about.st_size)
+            self._known[version] = (used, len(content))
         return content[start:]
 
     def save(self, version: Version, audio: bytes) -> None:
@@ -106,13 +106,13 @@ class Cache:
             with os.fdopen(descriptor, "wb") as out:
                 out.write(head)
                 out.write(audio)
+            used = _use(file)
             file.replace(self._folder / version.file)
         except BaseException:
             file.unlink(missing_ok=True)
             raise
-        about = (self._folder / version.file).stat()
         with self._lock:
-            self._known[version] = (about.st_mtime, about.st_size)
+            self._known[version] = (used, len(head) + len(audio))
         self._shrink(version)
 
     def remove(self, version: Version) -> None:
@@ -134,6 +134,13 @@ class Cache:
                 with self._lock:
                     excess -= self._known.get(version, (0.0, 0))[1]
                 self.remove(version)
+
+
+def _use(file: pathlib.Path) -> float:
+    """Note that `file` is used now: the kernel's own stamps are too coarse to tell an order."""
+    now = time.time()
+    os.utime(file, (now, now))
+    return now
 
 
 def _look(file: pathlib.Path) -> Version | None:

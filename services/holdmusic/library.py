@@ -81,7 +81,7 @@ class Library:
         #: (key, ETag) -> why it is no music.
         self._bad: collections.OrderedDict[tuple[str, str], str] = collections.OrderedDict()
         self._fetches: dict[tuple[str, Version], asyncio.Task[bytes]] = {}
-        self._finds: set[asyncio.Task[Found]] = set()
+        self._finds: dict[tuple[str, str], asyncio.Task[Found]] = {}
         self._refreshes: dict[str, asyncio.Task[None]] = {}
         #: Formats that calls have asked for: the default track is kept ready in these.
         self._formats: set[FormatName] = {"pcmu"}
@@ -107,7 +107,7 @@ class Library:
 
     async def stop(self) -> None:
         """End what is on its way; threads end with their time-out."""
-        tasks = [*self._fetches.values(), *self._finds, *self._refreshes.values()]
+        tasks = [*self._fetches.values(), *self._finds.values(), *self._refreshes.values()]
         if self._tending is not None:
             tasks.append(self._tending)
         for task in tasks:
@@ -210,9 +210,13 @@ class Library:
         return await _by(deadline, self._fetch(store, found, name))
 
     def _find(self, store: Store, key: str) -> asyncio.Task[Found]:
-        task = asyncio.create_task(store.find(key), name="find")
-        self._finds.add(task)
-        task.add_done_callback(self._finds.discard)
+        """One look-up of a name, whoever asks for it meanwhile."""
+        place = (store.name, key)
+        task = self._finds.get(place)
+        if task is None:
+            task = asyncio.create_task(store.find(key), name="find")
+            self._finds[place] = task
+            task.add_done_callback(lambda _: self._finds.pop(place, None))
         return task
 
     async def _at_hand(self, version: Version) -> bytes | None:

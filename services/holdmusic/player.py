@@ -18,6 +18,9 @@ from shared.audio import FRAME_MS, AudioFormat
 LEAD_MS: Final = 200
 #: How often a player should be asked.  Two ticks fit into the lead: one may come late.
 TICK_MS: Final = 100
+#: Later than this, music is passed over and goes on where it would be by now: the process was
+#: suspended, and a flood of old music would only fill the phone's buffer.
+STALL_MS: Final = 1000
 #: Music does not begin with a bang.
 FADE_MS: Final = 800
 
@@ -60,11 +63,10 @@ class Player:
         """The bytes to send now: whole frames, up to `lead_ms` ahead of real time; may be empty."""
         elapsed_ms = max(0, int((now - self._started) * 1000 + 1e-6))
         whole_ms = elapsed_ms // FRAME_MS * FRAME_MS
-        if whole_ms - self.position_ms > self._lead_ms:
-            # Nobody asked for so long that the phone has run dry.  Sent late, this music would wait
-            # in the phone, ahead of the agent's next words: the music goes on where it would be.
-            self.skipped_ms += whole_ms - self.position_ms
-            self.position_ms = whole_ms
+        late_ms = min(whole_ms, self._limit_ms) - self.position_ms
+        if late_ms > STALL_MS:
+            self.skipped_ms += late_ms
+            self.position_ms += late_ms
         until_ms = (elapsed_ms + self._lead_ms) // FRAME_MS * FRAME_MS
         size_ms = min(until_ms, self._limit_ms) - self.position_ms
         if size_ms <= 0:

