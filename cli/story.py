@@ -64,6 +64,8 @@ def _held(fields: dict[str, Any]) -> tuple[str, str]:
 
 
 def _hold_ended(fields: dict[str, Any]) -> tuple[str, str]:
+    if fields["reason"] == "failed":
+        return ("music", "none to be had")
     return ("music", f"stopped for the {fields['reason']} after {_seconds(fields['duration_ms'])}")
 
 

@@ -8,13 +8,16 @@ import pytest
 from cli import messages_page
 from cli.stack import Surroundings
 from services.gateway.settings import GatewaySettings
+from services.holdmusic.settings import HoldMusicSettings
 from services.session.settings import SessionSettings
+from services.tools.settings import ToolsSettings
 from shared import messages, subjects
 
 pytestmark = pytest.mark.contract
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
-SETTINGS = (Surroundings, GatewaySettings, SessionSettings)  # the services know the defaults
+#: The services last: they know the defaults.
+SETTINGS = (Surroundings, GatewaySettings, HoldMusicSettings, SessionSettings, ToolsSettings)
 
 
 def test_the_page_of_messages_is_what_the_contract_says() -> None:
