@@ -14,7 +14,13 @@ from typing import Any, Final
 
 import sqlalchemy
 from sqlalchemy import URL, ForeignKey, Index, String, event, func, make_url, select
-from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import (
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    ProgrammingError,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -29,8 +35,16 @@ POOL_OVERFLOW: Final = 10
 #: A caller waits for the answer: rather say that the database is away.
 CONNECT_TIMEOUT_S: Final = 3
 STATEMENT_TIMEOUT_S: Final = 5
-#: Two services may start at the same moment and make the same table.
-PREPARE_TRIES: Final = 2
+#: Services may start at the same moment and make the same table, then the same row; who comes
+#: second fails once at each, and finds it there.
+PREPARE_TRIES: Final = 4
+
+
+class _CannotConnectError(Exception):
+    """No connection.  Says which exception the driver raised, and nothing of its text."""
+
+
+_AWAY: Final = (_CannotConnectError, DBAPIError, sqlalchemy.exc.TimeoutError, OSError)
 
 
 def _new_id() -> str:
@@ -134,19 +148,24 @@ class Database:
         Raises `ToolError` (`unavailable`) when the database is away.
         """
         try:
-            await self._prepare()
-            async with AsyncSession(self._engine, expire_on_commit=False) as session:
-                async with session.begin():
+            connection = await self._connect()
+            try:
+                await self._prepare(connection)
+                made = AsyncSession(connection, expire_on_commit=False)
+                async with made as session, session.begin():
                     yield session
-                metrics.DATABASE_UP.set(1)
-        except (DBAPIError, sqlalchemy.exc.TimeoutError, OSError) as error:
-            if not _is_away(error):
+            finally:
+                await connection.close()
+        except _AWAY as error:
+            if isinstance(error, DBAPIError) and not _is_away(error):
                 raise
+            self._prepared = False  # who knows what comes back: an empty file, a restored copy
             metrics.DATABASE_UP.set(0)
             log.warning("the database is away", extra={"error": type(error).__name__})
             raise ToolError(
                 "unavailable", "the prescription records cannot be reached just now"
             ) from None
+        metrics.DATABASE_UP.set(1)
 
     async def prepare(self) -> None:
         """Make the tables now, if the database answers; else the first request does."""
@@ -158,29 +177,36 @@ class Database:
         """Close all connections."""
         await self._engine.dispose()
 
-    async def _prepare(self) -> None:
+    async def _connect(self) -> AsyncConnection:
+        """A connection of the pool; whatever prevents it is an outage."""
+        if self.dialect == "sqlite" and self._url.database not in (None, "", ":memory:"):
+            Path(str(self._url.database)).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return await self._engine.connect()
+        except Exception as error:  # noqa: BLE001 - drivers raise what they like: refused, no such
+            # database, a wrong password.  Their words may hold the URL, and so the password.
+            raise _CannotConnectError(type(error).__name__) from None
+
+    async def _prepare(self, connection: AsyncConnection) -> None:
+        """Make and fill the tables, once."""
         async with self._preparing:
-            if self._prepared:
-                return
-            if self.dialect == "sqlite" and self._url.database not in (None, "", ":memory:"):
-                Path(str(self._url.database)).parent.mkdir(parents=True, exist_ok=True)
             for attempt in range(1, PREPARE_TRIES + 1):
+                if self._prepared:
+                    return
                 try:
-                    async with self._engine.begin() as connection:
+                    async with connection.begin():
                         await connection.run_sync(Base.metadata.create_all)
-                    await self._fill()
-                except (OperationalError, IntegrityError, sqlalchemy.exc.ProgrammingError):
+                    await self._fill(connection)
+                    self._prepared = True
+                except (OperationalError, IntegrityError, ProgrammingError):
                     if attempt == PREPARE_TRIES:
                         raise
-                else:
-                    break
-            self._prepared = True
 
-    async def _fill(self) -> None:
+    async def _fill(self, connection: AsyncConnection) -> None:
         """The seed, into an empty database."""
         if not self._seed:
             return
-        async with AsyncSession(self._engine) as session, session.begin():
+        async with AsyncSession(connection) as session, session.begin():
             if await session.scalar(select(func.count()).select_from(Owner)) == 0:
                 for row in self._seed:
                     await session.merge(row)
@@ -215,11 +241,9 @@ def _careful_sqlite(connection: Any, _record: object) -> None:
     cursor.close()
 
 
-def _is_away(error: Exception) -> bool:
-    """Whether nothing is wrong with us: the server is away, full, starting, or refuses us."""
-    if isinstance(error, DBAPIError):
-        return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
-    return True
+def _is_away(error: DBAPIError) -> bool:
+    """Whether nothing is wrong with us: the server is stopping, full, locked."""
+    return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
 
 
 __all__ = [

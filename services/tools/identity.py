@@ -14,7 +14,7 @@ from typing import Final
 #: Candidates compared at least, real or not, so that time does not tell how many there are.
 COMPARISONS_MIN: Final = 32
 
-_E164: Final = re.compile(r"\+[1-9]\d{6,14}")
+_E164: Final = re.compile(r"\+[1-9][0-9]{6,14}")
 _DECORATION: Final = re.compile(r"[\s().\-/]")
 #: What Twilio gives for a caller who hides the number: ANONYMOUS, RESTRICTED, BLOCKED, UNKNOWN
 #: (in two spellings) and UNAVAILABLE, typed on a telephone's keys.  They are nobody's.
