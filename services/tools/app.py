@@ -57,6 +57,7 @@ def build_registry(
     settings: ToolsSettings, http: aiohttp.ClientSession, database: Database
 ) -> Registry:
     """All tools of this service.  A new one is added here."""
+    key = settings.open_meteo_api_key
     meteo = OpenMeteo(
         http,
         forecast_url=settings.open_meteo_url,
@@ -64,6 +65,7 @@ def build_registry(
         units=settings.weather_units,
         timeout_s=settings.weather_timeout_s,
         cache_s=settings.weather_cache_s,
+        api_key=key.get_secret_value() if key is not None else "",
     )
     return Registry(
         Weather(meteo),

@@ -49,6 +49,7 @@ class OpenMeteo:
         units: Units,
         timeout_s: float,
         cache_s: float,
+        api_key: str = "",
         backoff_s: float = BACKOFF_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -57,6 +58,7 @@ class OpenMeteo:
         self._geocoding_url = f"{geocoding_url}/v1/search"
         self._units = units
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+        self._key = {"apikey": api_key} if api_key else {}
         self._backoff_s = backoff_s
         self._cache: TTLCache[str, BaseModel] = TTLCache(CACHE_ANSWERS, cache_s, timer=clock)
 
@@ -71,7 +73,7 @@ class OpenMeteo:
         return (await self._ask(self._geocoding_url, query, Matches)).results
 
     async def _ask(self, base: str, query: Mapping[str, str], kind: type[AnswerT]) -> AnswerT:
-        url = URL(base).with_query(query)
+        url = URL(base).with_query({**query, **self._key})
         known = self._cache.get(str(url))
         if isinstance(known, kind):
             metrics.WEATHER.labels("cached").inc()
@@ -118,7 +120,7 @@ class OpenMeteo:
 
     def _unavailable(self, outcome: str, why: str) -> ToolError:
         metrics.WEATHER.labels(outcome).inc()
-        # Never the URL: it says where a caller is.
+        # Never the URL: it says where a caller is, and may hold the key.
         log.warning("no weather", extra={"outcome": outcome, "why": why})
         return ToolError("unavailable", "the weather service cannot be reached just now")
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, Field
-from sqlalchemy import case, delete, func, or_, select
+from sqlalchemy import delete, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from services.tools import metrics
@@ -152,17 +152,15 @@ class Prescriptions:
             number=self._number(context),
             owner_name=claim.owner_name,
         )
-        # A guess is counted before it is judged, and the count is kept: requests that come side
-        # by side, or at several instances, cannot have more tries than one after the other.
-        guess = bool(factors.date_of_birth or factors.owner_name)
         async with self._database.session() as session:
-            wrong = await _count(session, self._database.dialect, context.call, int(guess))
-        if wrong > self._tries or (not guess and wrong >= self._tries):
-            return LOCKED
-        async with self._database.session() as session:
+            # One call's requests wait here for each other, at all instances: side by side they
+            # have no more tries than one after the other.
+            wrong = await _count(session, self._database.dialect, context.call, 0)
+            if wrong >= self._tries:
+                return LOCKED
             verdict, patients = judge(await _candidates(session, claim.patient_name), factors)
-            if guess and verdict is not Verdict.NOT_VERIFIED:
-                await _count(session, self._database.dialect, context.call, -1)
+            if verdict is Verdict.NOT_VERIFIED:
+                await _count(session, self._database.dialect, context.call, 1)
             if verdict is Verdict.VERIFIED:
                 return Verified(prescriptions=await _lines(session, patients))
         match verdict:
@@ -181,15 +179,12 @@ class Prescriptions:
 
 
 async def _count(session: AsyncSession, dialect: str, call: str, more: int) -> int:
-    """Add `more` to the wrong guesses of `call`; the sum."""
+    """Add `more` to the wrong guesses of `call`, and lock its count; the sum."""
     insert: Any = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    total = Guesses.wrong + more
     statement = (
         insert(Guesses)
-        .values(call=call, wrong=max(0, more))
-        .on_conflict_do_update(
-            index_elements=[Guesses.call], set_={"wrong": case((total > 0, total), else_=0)}
-        )
+        .values(call=call, wrong=more)
+        .on_conflict_do_update(index_elements=[Guesses.call], set_={"wrong": Guesses.wrong + more})
         .returning(Guesses.wrong)
     )
     wrong = (await session.execute(statement)).scalar_one()

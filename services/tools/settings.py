@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 
 from shared.settings import ServiceSettings
 
@@ -22,6 +22,11 @@ class ToolsSettings(ServiceSettings):
         default="https://geocoding-api.open-meteo.com",
         pattern=r"^https?://[^/?#\s]+(/[^?#\s]*)?$",
         description="its geocoding, e.g. https://geocoding-api.open-meteo.com",
+    )
+    open_meteo_api_key: SecretStr | None = Field(
+        default=None,
+        description="a customer's key, for OPEN_METEO_URL=https://customer-api.open-meteo.com and "
+        "OPEN_METEO_GEOCODING_URL=https://customer-geocoding-api.open-meteo.com",
     )
     weather_units: Literal["metric", "imperial"] = Field(
         default="metric", description="metric (Celsius, km/h) or imperial (Fahrenheit, mph)"

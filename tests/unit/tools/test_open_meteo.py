@@ -56,6 +56,13 @@ async def test_imperial_units_are_asked_for(server: Meteo) -> None:
     assert server.asked[0][1]["wind_speed_unit"] == "mph"
 
 
+async def test_a_customer_shows_a_key(server: Meteo) -> None:
+    async with client(server.url, api_key="k3y") as meteo:
+        await meteo.forecast(1, 2)
+        await meteo.places("Oslo")
+    assert [query["apikey"] for _, query in server.asked] == ["k3y", "k3y"]
+
+
 async def test_an_answer_is_reused_for_a_while_and_for_neighbours(server: Meteo) -> None:
     now = 0.0
     async with client(server.url, cache_s=60, clock=lambda: now) as meteo:

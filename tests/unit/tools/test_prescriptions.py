@@ -272,6 +272,13 @@ async def test_tries_side_by_side_are_not_more_tries(database_url: str) -> None:
     assert sorted(found) == ["locked"] * 9 + ["not_verified"] * 3
 
 
+async def test_right_factors_side_by_side_are_no_wrong_tries(database_url: str) -> None:
+    born = ROSIES_OWNER["date_of_birth"]
+    async with desk(database_url, tries=1) as at, asyncio.TaskGroup() as group:
+        asked = [group.create_task(at.status(date_of_birth=born)) for _ in range(12)]
+    assert [task.result() for task in asked] == ["verified"] * 12
+
+
 async def test_old_tries_are_forgotten(database_url: str) -> None:
     async with desk(database_url) as at:
         await at.status(date_of_birth="1990-01-01")
