@@ -7,11 +7,15 @@ import pathlib
 from collections.abc import Iterator
 from typing import Final
 
+from cli.object_store import write_private
+
 DATA: Final = pathlib.Path(os.environ.get("SWITCHBOARD_DATA", ".switchboard"))
 
 
 def running() -> dict[str, str]:
-    """What a running `switchboard up` wrote down: `gateway_url`, `nats_url`; empty when none."""
+    """What a running `switchboard up` wrote down: `gateway_url`, `nats_url`, its object store's
+    settings (`s3_url`, ...); empty when none.
+    """
     try:
         found = json.loads((DATA / "up.json").read_text())
         return {str(key): str(value) for key, value in found.items()}
@@ -22,9 +26,8 @@ def running() -> dict[str, str]:
 @contextlib.contextmanager
 def announced(**known: str) -> Iterator[None]:
     """Let other commands find us while the block runs."""
-    DATA.mkdir(parents=True, exist_ok=True)
     file = DATA / "up.json"
-    file.write_text(json.dumps(known))
+    write_private(file, known)  # the object store's keys are in it
     try:
         yield
     finally:

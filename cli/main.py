@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from cli import agents, calling, doctor as examiner, here
+from cli import agents, calling, doctor as examiner, here, tracks
 from cli.processes import Child, ChildFailedError
 from cli.screen import console, errors, fail
 from cli.stack import Options, Stack, Surroundings
@@ -27,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(agents.app, name="agents")
+app.add_typer(tracks.app, name="tracks")
 
 SIMULATORS = pathlib.Path(__file__).parent.parent / "simulators"
 DEMO = SIMULATORS / "scenarios" / "demo.json"
@@ -84,7 +85,9 @@ async def _up(options: Options) -> int:
         loop.add_signal_handler(one, stop.set)
     try:
         async with Stack(options, _progress) as stack:
-            with here.announced(gateway_url=stack.gateway_url, nats_url=stack.nats_url):
+            with here.announced(
+                gateway_url=stack.gateway_url, nats_url=stack.nats_url, **stack.object_store
+            ):
                 console.print(_screen(stack))
                 dead = await _until(stop, stack)
             if dead is not None:
@@ -122,12 +125,21 @@ def _screen(stack: Stack) -> Panel:
         if around.twilio_auth_token
         else "[yellow]UNSIGNED[/] anybody on this machine may call; set TWILIO_AUTH_TOKEN",
     )
+    table.add_row("tracks", _tracks(stack))
     table.add_row("logs", str(stack.options.data / "logs"))
     table.add_row("", "")
     table.add_row("call it", "switchboard call        (in another terminal)")
     table.add_row("watch", f"nats -s {stack.nats_url} sub 'call.*.event.>'")
     table.add_row("stop", "Ctrl-C")
     return Panel(table, title="Switchboard is up", expand=False)
+
+
+def _tracks(stack: Stack) -> str:
+    """Where hold music comes from, and what plays when nothing else is said."""
+    if stack.simulated.get("object store"):
+        return f"[yellow]no object store:[/] {escape(stack.simulated['object store'])}"
+    where = stack.object_store.get("s3_url") or stack.options.surroundings.s3_url
+    return f"{where}, else the built-in one; see `switchboard tracks`"
 
 
 # --- call ----------------------------------------------------------------------------------------

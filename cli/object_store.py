@@ -10,11 +10,14 @@ import secrets
 import shutil
 import socket
 import sys
+import tempfile
 from dataclasses import dataclass
 from typing import Final
 
 #: The parts of `weed mini`, each with a port for HTTP and one for gRPC.
 PARTS: Final = ("s3", "master", "volume", "filer", "admin")
+#: Where S3 is, if nobody else is there.
+USUAL_PORT: Final = 8333
 #: SIGTERM takes 2 s and sometimes hangs; killed, it loses nothing that it has acknowledged.
 STOP_LIMIT_S: Final = 5.0
 #: Any name does: it has one region.  Said, so that the client need not ask.
@@ -43,21 +46,21 @@ def keys(file: pathlib.Path) -> Keys:
         found = json.loads(file.read_text())
         return Keys(found["access_key"], found["secret_key"])
     except FileNotFoundError:
-        pass
+        pass  # the first start
     except (ValueError, KeyError, TypeError):
-        file.unlink()  # half written: the store reads the keys at its start, so new ones will do
+        pass  # damaged: the store learns its keys at each start, so new ones will do
     made = Keys(secrets.token_hex(10), secrets.token_hex(20))
     write_private(file, {"access_key": made.access, "secret_key": made.secret})
     return made
 
 
 def write_private(file: pathlib.Path, fields: dict[str, str]) -> None:
-    """Write JSON that nobody else on this machine can read, at no moment."""
+    """Write JSON, all at once, that nobody else on this machine can read (mode 0600)."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.unlink(missing_ok=True)  # its mode would stay
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
     with os.fdopen(descriptor, "w") as out:
         json.dump(fields, out)
+    pathlib.Path(name).replace(file)
 
 
 def free_ports(wanted_s3: int = 0) -> dict[str, int]:

@@ -13,7 +13,9 @@ from typing import Final
 
 from pydantic import Field
 
+from cli import object_store
 from cli.processes import (
+    STOP_TIMEOUT_S,
     Child,
     ChildFailedError,
     answers,
@@ -26,6 +28,8 @@ from shared.settings import EnvironmentSettings
 
 #: What the simulated model accepts as a key, so that nothing real is ever sent to it.
 SIMULATED_KEY: Final = "sk-simulated"
+#: Parts that may hang when they are stopped, and lose nothing when they are killed.
+STOP_LIMITS_S: Final = {"object-store": object_store.STOP_LIMIT_S}
 
 
 class Surroundings(EnvironmentSettings):
@@ -37,6 +41,8 @@ class Surroundings(EnvironmentSettings):
     twilio_auth_token: str | None = None
     twilio_account_sid: str | None = None
     public_url: str | None = None
+    s3_url: str | None = None
+    s3_bucket: str = "hold-music"
     listen_host: str = "127.0.0.1"
     listen_port: int = Field(default=8080, ge=0, le=65535)
 
@@ -58,6 +64,8 @@ class Options:
     sessions: int = 1
     #: Leave a service out: a call works without either.
     tools: bool = True
+    #: The hold-music service, and the object store if none is configured.
+    music: bool = True
     #: Answer weather questions here, this slowly, instead of over the internet.
     weather_delay_ms: int | None = None
 
@@ -72,6 +80,9 @@ class Stack:
         self.gateway_url = ""
         self.model_url = ""
         self.session_health: list[str] = []
+        #: The embedded object store, as settings of the music service; empty: there is none.
+        self.object_store: dict[str, str] = {}
+        self.music_health = ""
         #: Part -> what plays it, when it is not the real thing.
         self.simulated: dict[str, str] = {}
         self._progress = progress
@@ -90,9 +101,13 @@ class Stack:
     async def start(self) -> None:
         """Start everything in order.  Raises `ChildFailedError` with the remedy."""
         await self._broker()
+        if self.options.music:
+            await self._object_store()
         await self._model()
         if self.options.tools:
             await self._tools()
+        if self.options.music:
+            await self._music()
         for number in range(self.options.sessions):
             await self._session(number)
         await self._gateway()
@@ -101,7 +116,7 @@ class Stack:
         """Stop in the reverse order: first who takes calls, last the broker."""
         for child in reversed(self.children):
             self._progress(f"stopping {child.name}")
-            await child.stop()
+            await child.stop(STOP_LIMITS_S.get(child.name, STOP_TIMEOUT_S))
 
     def child(self, name: str) -> Child:
         """A running part by name."""
@@ -151,6 +166,32 @@ class Stack:
         )
         self.nats_url = f"nats://127.0.0.1:{port}"
 
+    async def _object_store(self) -> None:
+        around = self.options.surroundings
+        if around.s3_url and not self.options.any_ports:
+            return
+        program = object_store.binary()
+        if program is None:
+            self.simulated["object store"] = "none (pip install 'switchboard[cli]'): built-in music"
+            return
+        folder = self.options.data / "objects"
+        folder.mkdir(parents=True, exist_ok=True)
+        keys = object_store.keys(self.options.data / "objects.json")
+        ports = object_store.free_ports(0 if self.options.any_ports else object_store.USUAL_PORT)
+        await self._start(
+            "object-store",
+            object_store.command(program, folder, ports),
+            object_store.environment(keys),
+            functools.partial(answers, ports["s3"]),
+        )
+        self.object_store = {
+            "s3_url": f"http://127.0.0.1:{ports['s3']}",
+            "s3_access_key": keys.access,
+            "s3_secret_key": keys.secret,
+            "s3_region": object_store.REGION,
+            "s3_bucket": around.s3_bucket,
+        }
+
     async def _model(self) -> None:
         around = self.options.surroundings
         if around.openai_api_key and not self.options.simulate:
@@ -191,6 +232,13 @@ class Stack:
         )
         self.simulated["weather"] = "simulators/open_meteo.py: made up"
         return f"http://127.0.0.1:{port}"
+
+    async def _music(self) -> None:
+        env = {"MUSIC_CACHE": str((self.options.data / "music").absolute())}
+        if self.options.any_ports:  # the same whatever .env says
+            env |= {"S3_URL": "", "S3_FALLBACK_URL": "", "HOLD_TRACK": ""}
+        env |= {name.upper(): value for name, value in self.object_store.items()}
+        self.music_health = await self._service("holdmusic", {**env, **self.options.env})
 
     async def _service(self, module: str, env: Mapping[str, str], name: str = "") -> str:
         """Start `services.<module>`; returns the base of its health page."""

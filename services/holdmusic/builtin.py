@@ -59,14 +59,14 @@ def _hz(note: float) -> float:
     return float(440.0 * 2 ** ((note - 69) / 12))
 
 
-def _tine(note: int, force: float, rate_hz: int) -> Samples:
+def _tine(note: int, rate_hz: int) -> Samples:
     """One struck note, ringing out."""
     at = np.arange(int(_RING_S * rate_hz)) / rate_hz
     out = np.zeros(len(at))
     for multiple, level, fall_s in TINE:
         hz = _hz(note) * multiple
         if hz < TOP_HZ:
-            out += level * force * np.sin(2 * np.pi * hz * at) * np.exp(-at / fall_s)
+            out += level * np.sin(2 * np.pi * hz * at) * np.exp(-at / fall_s)
     attack = np.minimum(1.0, at / 0.006)  # 6 ms: soft, not a click
     release = np.minimum(1.0, (_RING_S - at) / 0.2)
     return (out * attack * release).astype(np.float32)
@@ -94,12 +94,15 @@ def _mix(loop: Samples, sound: Samples, start_s: float, rate_hz: int, level: flo
 def compose(rate_hz: int) -> Samples:
     """The loop, full scale 1.0."""
     loop: Samples = np.zeros(round(BARS * 4 * BEAT_S * rate_hz), dtype=np.float32)
+    struck: dict[int, Samples] = {}
     for bar, chord in enumerate(CHORDS):
         start_s = bar * 4 * BEAT_S
         _mix(loop, _pad(chord, rate_hz), start_s, rate_hz, 0.05)
         for beat, voice, force in FIGURE:
             note = chord[voice] + (12 if voice > 0 and chord[voice] < 62 else 0)
-            _mix(loop, _tine(note, force, rate_hz), start_s + beat * BEAT_S, rate_hz, 0.5)
+            if note not in struck:
+                struck[note] = _tine(note, rate_hz)
+            _mix(loop, struck[note], start_s + beat * BEAT_S, rate_hz, 0.5 * force)
     return even(loop, rate_hz)
 
 
