@@ -5,13 +5,27 @@ Pure: no I/O; `now` is in seconds.
 
 import datetime
 import functools
-from typing import Any
+from typing import Any, Final
 
 from services.session import events
 from services.session.events import Action
 from services.session.pricing import Bill, Prices
 from shared import messages
 from shared.messages import CallRecord, Tokens
+
+#: Endings after which the caller, if still there, is told that we cannot take the call.
+UNAVAILABLE: Final = "model_unavailable"
+
+
+class CallOver(Exception):  # noqa: N818 - a fact, like the events
+    """The call cannot, or need not, go on: raised by a part of the machine, which then ends it."""
+
+    def __init__(self, reason: str, *, detail: str = "", text: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        #: A short code, and what the model said; both for `UNAVAILABLE` only.
+        self.detail = detail
+        self.text = text
 
 
 def milliseconds(seconds: float) -> int:
@@ -30,6 +44,8 @@ class Desk:
         #: Name -> when it is due.
         self.timers: dict[str, float] = {}
         self.out: list[Action] = []
+        #: Audio towards either side that did not arrive.
+        self.dropped_audio_ms = 0
         self._born = now
         self._clock = clock
         self._sent = 0

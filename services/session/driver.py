@@ -200,6 +200,8 @@ class CallDriver:
                     await self._save(record)
                 case events.HangUpLeg(reason):
                     await self._control(messages.HangUpLeg(reason=reason))
+                case events.StopMusic():
+                    self._outside.stop_music(action)
                 case _:
                     pass  # the sockets were closed when the call crashed
 
@@ -220,6 +222,7 @@ class CallDriver:
             if subscription is not None:
                 await self._bus.unsubscribe(subscription)
         self._close_model()
+        await self._outside.close()
         if self._closing:
             await asyncio.wait(self._closing, timeout=FINISH_TIMEOUT_S)
 
@@ -260,7 +263,7 @@ class CallDriver:
 
     def _count_dropped(self, size: int) -> None:
         if size:
-            self.call.dropped_audio_ms += self._audio.ms(size)
+            self.call.audio_dropped(self._audio.ms(size))
 
     def _open_uplink(self) -> None:
         if self._model is None:

@@ -213,6 +213,13 @@ class FunctionCalled:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputTaken:
+    """The output of a function call is in the conversation: responses that begin now have it."""
+
+    call_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class ResponseFinished:
     """Always the last of a response.  `code` and `message` tell why it failed or was cut."""
 
@@ -255,6 +262,7 @@ ModelEvent = (
     | AgentTranscript
     | CallerTranscript
     | FunctionCalled
+    | OutputTaken
     | ResponseFinished
     | ModelErrored
     | ModelClosed

@@ -80,14 +80,20 @@ class History:
         return found
 
     def unanswered(self) -> bool:
-        """Whether the caller spoke last, or the model was about to use a tool's output."""
+        """Whether the caller spoke last, or the model was about to use a tool's output.
+
+        A tool that still runs is nothing to speak about; its output will be.
+        """
         last = next(reversed(self._turns.values()), None)
-        return isinstance(last, ToolTurn) or (last is not None and last.who == "caller")
+        if isinstance(last, ToolTurn):
+            return last.output is not None
+        return last is not None and last.who == "caller"
 
     def replay(self) -> list[tuple[Literal["user", "assistant"], str] | ToolTurn]:
         """What was said and heard, as (role, text), and function calls; oldest first.
 
-        At most `REPLAY_TURNS`, the newest.
+        At most `REPLAY_TURNS`, the newest, and every function call whose output is to come:
+        OpenAI refuses an output without its call.
         """
         found: list[tuple[Literal["user", "assistant"], str] | ToolTurn] = []
         for turn in self._turns.values():
@@ -95,4 +101,6 @@ class History:
                 found.append(turn)
             elif text := turn.heard_text.strip():
                 found.append(("user" if turn.who == "caller" else "assistant", text))
-        return found[-REPLAY_TURNS:]
+        old, new = found[:-REPLAY_TURNS], found[-REPLAY_TURNS:]
+        pending = [one for one in old if isinstance(one, ToolTurn) and one.output is None]
+        return [*pending, *new]

@@ -217,6 +217,13 @@ class Ledger:
             return True
         return any(not spoken.complete for spoken in self._items.values())
 
+    def told_heard(self, now: float, grace_s: float) -> bool:
+        """Whether the phone said that it has played everything, or had `grace_s` to say so."""
+        if self.unheard(now):
+            return False
+        left_s = self._audio.ms(self._end - self._anchor) / 1000
+        return not self._marks or now - self._anchor_at - left_s >= grace_s
+
     def unheard_ms(self, now: float) -> int:
         """How much the phone still has to play."""
         return self._audio.ms(self._end - self._position(now))

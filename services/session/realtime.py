@@ -347,6 +347,13 @@ def _item_finished(data: dict[str, Any]) -> ModelEvent | None:
     )
 
 
+def _item_added(data: dict[str, Any]) -> ModelEvent | None:
+    item = data["item"]
+    if item["type"] != "function_call_output":
+        return None
+    return events.OutputTaken(_text(item["call_id"]))
+
+
 _READERS: Final[dict[str, Callable[[dict[str, Any]], ModelEvent | None]]] = {
     "session.created": lambda data: events.SessionCreated(),
     "session.updated": _session_updated,
@@ -359,6 +366,7 @@ _READERS: Final[dict[str, Callable[[dict[str, Any]], ModelEvent | None]]] = {
         _text(data["response_id"]), _text(data["item_id"])
     ),
     "response.output_item.done": _item_finished,
+    "conversation.item.added": _item_added,
     "response.output_audio_transcript.delta": lambda data: events.AgentTranscript(
         _text(data["response_id"]), _text(data["item_id"]), _text(data["delta"]), final=False
     ),

@@ -4,6 +4,7 @@ Pure: no I/O.
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 from shared.messages import AgentSettings, ToolInfo
@@ -14,11 +15,20 @@ SEND_DTMF: Final = "send_dtmf"
 
 #: Twilio: at most 32 digits; w waits half a second, W a whole one.
 DIGITS: Final = re.compile(r"[0-9*#wW]{1,32}")
+#: A number or a SIP URI longer than this fits into no message to the gateway.
+DESTINATION_LIMIT_CHARS: Final = 64
+
+
+def destinations(agent: AgentSettings) -> dict[str, str]:
+    """Whom `transfer_call` may reach: name -> number or SIP URI."""
+    return {
+        name: to for name, to in agent.transfer_to.items() if len(to) <= DESTINATION_LIMIT_CHARS
+    }
 
 
 def offered(agent: AgentSettings) -> dict[str, ToolInfo]:
     """The skills this agent has, as tools for the model."""
-    found = {}
+    found: dict[str, ToolInfo] = {}
     if END_CALL in agent.skills:
         found[END_CALL] = ToolInfo(
             name=END_CALL,
@@ -29,8 +39,7 @@ def offered(agent: AgentSettings) -> dict[str, ToolInfo]:
             parameters=_schema({}),
             hold_music=False,
         )
-    if TRANSFER_CALL in agent.skills and agent.transfer_to:
-        names = sorted(agent.transfer_to)
+    if TRANSFER_CALL in agent.skills and (names := sorted(destinations(agent))):
         found[TRANSFER_CALL] = ToolInfo(
             name=TRANSFER_CALL,
             description=(
@@ -57,6 +66,17 @@ def offered(agent: AgentSettings) -> dict[str, ToolInfo]:
             hold_music=False,
         )
     return found
+
+
+def together(agent: AgentSettings, tools: Mapping[str, ToolInfo]) -> dict[str, ToolInfo]:
+    """Everything the model may call: this agent's tools, and its skills.
+
+    A skill wins over a stranger's tool of the same name.
+    """
+    chosen = {
+        name: tool for name, tool in tools.items() if agent.tools is None or name in agent.tools
+    }
+    return {**chosen, **offered(agent)}
 
 
 def _schema(properties: dict[str, Any]) -> dict[str, Any]:

@@ -90,6 +90,7 @@ MODEL_EVENTS: Final[dict[Model, frozenset[type]]] = {
         events.AgentTranscript,
         events.CallerTranscript,
         events.FunctionCalled,
+        events.OutputTaken,
         events.ResponseFinished,
     },
 }

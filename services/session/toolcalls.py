@@ -7,14 +7,18 @@ Pure: no I/O; `now` is in seconds.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
+from services.session.events import FunctionCalled
 from shared.messages import ToolInfo
 
 #: What a tool may say: some 4000 tokens, each paid for with every later response.
 OUTPUT_LIMIT_BYTES: Final = 16 * 1024
+#: What an error may say about itself: a sentence or two.
+ERROR_LIMIT_CHARS: Final = 300
 #: Function calls kept to tell repetitions apart.
 REMEMBERED: Final = 1000
 #: Function calls that may run at the same time; a model that asks for more is in a loop.
@@ -28,9 +32,11 @@ class Running:
     """A function call whose output is awaited."""
 
     call_id: str
+    #: Which response made the call: one answer is asked for when all its calls have outputs.
+    response: str
     name: str
-    arguments: str
     asked_at: float
+    #: Infinite for the session's own skills, which have limits of their own.
     deadline: float
     #: Music may play meanwhile.
     music: bool
@@ -52,16 +58,11 @@ class Refusal:
     message: str
 
 
-def error_output(code: str, message: str) -> str:
-    """The one form in which the model learns that a tool did not work."""
-    return json.dumps({"error": code, "message": message[:300]})
-
-
 class ToolCalls:
     """The function calls of one call."""
 
     def __init__(self, tools: Mapping[str, ToolInfo]) -> None:
-        self._tools = tools
+        self._tools = dict(tools)
         self._running: dict[str, Running] = {}
         self._seen: dict[str, None] = {}
 
@@ -77,56 +78,49 @@ class ToolCalls:
             for tool in self._tools.values()
         ]
 
-    def called(
-        self, call_id: str, name: str, arguments: str, now: float
-    ) -> Dispatch | Refusal | None:
-        """The model calls `name`.  None: it was told of this call before."""
-        if call_id in self._seen:
+    def drop(self, place: int) -> str | None:
+        """Offer the tool at this place of `schemas` no more.  None: there is none."""
+        names = list(self._tools)
+        if not 0 <= place < len(names):
             return None
-        self._seen[call_id] = None
-        if len(self._seen) > REMEMBERED:
-            del self._seen[next(iter(self._seen))]
-        tool = self._tools.get(name)
+        del self._tools[names[place]]
+        return names[place]
+
+    def called(self, event: FunctionCalled, now: float) -> Dispatch | Refusal | None:
+        """The model calls a function.  None: it was told of this call before."""
+        tool = self._tools.get(event.name)
+        limit_s = tool.timeout_ms / 1000 + GRACE_S if tool is not None else 0.0
+        full = len(self._running) >= RUNNING_LIMIT
+        music = tool is not None and tool.hold_music
+        if not self.began(event, now, limit_s, music=music):
+            return None
         if tool is None:
             known = ", ".join(self._tools) or "none"
-            return self._refused(
-                call_id, name, arguments, now, "unknown_tool", f"The tools are: {known}."
-            )
-        if len(self._running) >= RUNNING_LIMIT:
-            return self._refused(
-                call_id, name, arguments, now, "too_many", "Too many tools run already."
-            )
+            return Refusal("unknown_tool", f"The tools are: {known}.")
+        if full:
+            return Refusal("too_many", "Too many tools run already.")
         try:
-            # OpenAI: arguments are text, may be odd, and need not satisfy the schema.
-            parsed = json.loads(arguments or "{}")
+            return Dispatch(tool, parse_arguments(event.arguments))
         except ValueError as error:
-            return self._refused(call_id, name, arguments, now, "invalid_json", str(error))
-        if not isinstance(parsed, dict):
-            return self._refused(
-                call_id, name, arguments, now, "invalid_json", "The arguments are not an object."
-            )
-        self._running[call_id] = Running(
-            call_id,
-            name,
-            arguments,
-            now,
-            now + tool.timeout_ms / 1000 + GRACE_S,
-            tool.hold_music,
-        )
-        return Dispatch(tool, parsed)
+            return Refusal("invalid_arguments", str(error))
 
-    def _refused(
-        self, call_id: str, name: str, arguments: str, now: float, code: str, message: str
-    ) -> Refusal:
-        self._running[call_id] = Running(call_id, name, arguments, now, now, music=False)
-        return Refusal(code, message)
-
-    def began(self, call_id: str, name: str, arguments: str, now: float, limit_s: float) -> bool:
-        """A call that the session itself answers, within `limit_s`.  False: known already."""
-        if call_id in self._seen:
+    def began(
+        self,
+        event: FunctionCalled,
+        now: float,
+        limit_s: float = math.inf,
+        *,
+        music: bool = False,
+    ) -> bool:
+        """An output is awaited from now on, for `limit_s`.  False: it was told before."""
+        if event.call_id in self._seen:
             return False
-        self._seen[call_id] = None
-        self._running[call_id] = Running(call_id, name, arguments, now, now + limit_s, music=False)
+        self._seen[event.call_id] = None
+        if len(self._seen) > REMEMBERED:
+            del self._seen[next(iter(self._seen))]
+        self._running[event.call_id] = Running(
+            event.call_id, event.response, event.name, now, now + limit_s, music
+        )
         return True
 
     def answered(self, call_id: str) -> Running | None:
@@ -139,24 +133,71 @@ class ToolCalls:
 
     def next_deadline(self) -> float | None:
         """When to ask for `overdue`."""
-        return min((one.deadline for one in self._running.values()), default=None)
+        deadlines = [one.deadline for one in self._running.values()]
+        return min(filter(math.isfinite, deadlines), default=None)
 
     @property
     def running(self) -> bool:
         """Whether an output is awaited."""
         return bool(self._running)
 
+    def awaits(self, call_id: str) -> bool:
+        """Whether this call has no output yet."""
+        return call_id in self._running
+
+    def awaited(self) -> set[str]:
+        """The responses of which an output is awaited."""
+        return {one.response for one in self._running.values()}
+
     def waiting_since(self) -> float | None:
         """Since when the caller waits for a tool during which music may play."""
         return min((one.asked_at for one in self._running.values() if one.music), default=None)
 
-    def pending(self) -> list[Running]:
-        """Calls without an output, oldest first."""
-        return list(self._running.values())
+
+# --- texts ---------------------------------------------------------------------------------------
+
+
+def parse_arguments(text: str) -> dict[str, Any]:
+    """The arguments the model wrote; nothing at all counts as none.
+
+    OpenAI: they are text, may be odd, and need not satisfy the schema.  Raises `ValueError` with a
+    sentence for the model when they cannot be sent to a tool as a JSON object.
+    """
+    if not text.strip():
+        return {}
+    try:
+        found = json.loads(text, parse_constant=_refuse_constant)
+        # Half a character, or a depth that can be read but not written.
+        json.dumps(found, ensure_ascii=False).encode()
+    except RecursionError as error:
+        raise ValueError("The arguments are nested too deeply.") from error
+    except UnicodeEncodeError as error:
+        raise ValueError("The arguments hold half a character.") from error
+    except ValueError as error:
+        raise ValueError(f"The arguments are not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError("The arguments are not a JSON object.")
+    return found
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _whole(text: str) -> str:
+    """Text that can be written as UTF-8: a tool in another language may cut an emoji in two."""
+    return text if text.isascii() else text.encode(errors="replace").decode()
+
+
+def error_output(code: str, message: str) -> str:
+    """The one form in which the model learns that a tool did not work."""
+    message = _whole(message)[:ERROR_LIMIT_CHARS]
+    return json.dumps({"error": _whole(code), "message": message}, ensure_ascii=False)
 
 
 def checked_output(output: str) -> tuple[str, str]:
     """(output, error code): what goes to the model; an oversized output becomes an error."""
+    output = _whole(output)
     size = len(output.encode())
     if size > OUTPUT_LIMIT_BYTES:
         code = "output_too_large"

@@ -3,18 +3,15 @@
 import pytest
 
 from services.session import events
-from services.session.machine import (
+from services.session.line import (
     ATTACH_TIMEOUT_S,
-    CONFIGURE_TIMEOUT_S,
     LINE_TIMEOUT_S,
     REATTACH_TIMEOUT_S,
-    REDIAL_WAITS_S,
-    RESUME_NOTE,
-    RETRY_WAITS_S,
-    STALL_TIMEOUT_S,
     START_TIMEOUT_S,
 )
+from services.session.link import CONFIGURE_TIMEOUT_S, REDIAL_WAITS_S
 from services.session.states import LocalError, Model, Phone, RemoteError
+from services.session.turns import RESUME_NOTE, RETRY_WAITS_S, STALL_TIMEOUT_S
 from shared import messages
 from shared.messages import AgentSettings, Tokens
 from tests.unit.session.watched import (
@@ -479,7 +476,7 @@ def test_the_second_internal_error_of_a_session_costs_its_socket() -> None:
 def test_a_lost_socket_is_dialled_again_at_once_and_the_caller_is_kept_meanwhile() -> None:
     watched = Watched().talking()
     out = watched.feed(events.ModelClosed(1006, "cut"))
-    assert kinds(out) == ["Tell", "CloseUplink", "CloseModel"]
+    assert kinds(out) == ["CloseUplink", "Tell", "CloseModel"]
     assert kinds(watched.listen(0.0)) == ["DialModel"]
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings, strategies as st
 
 from services.session import events
 from services.session.events import ModelEvent, PhoneEvent
-from services.session.machine import ATTACH_TIMEOUT_S, REATTACH_TIMEOUT_S, START_TIMEOUT_S
+from services.session.line import ATTACH_TIMEOUT_S, REATTACH_TIMEOUT_S, START_TIMEOUT_S
 from services.session.states import Phone
 from shared.messages import AgentSettings, Tokens
 from tests.unit.session.watched import Watched, finished, names

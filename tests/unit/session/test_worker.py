@@ -14,6 +14,7 @@ from services.session.agents import Agents
 from services.session.claims import Claims
 from services.session.events import ModelEvent
 from services.session.model_socket import ModelSocket
+from services.session.states import Phone
 from services.session.worker import Worker
 from shared import messages, subjects
 from shared.audio import FRAME_MS, PCMU
@@ -421,7 +422,7 @@ async def test_a_bug_in_one_call_ends_that_call_only(house: House) -> None:
     worker = await house.worker()
     broken, healthy = await house.gateway().begin(), await house.gateway().begin()
     driver = worker._drivers[broken.call]
-    driver.call.phone = driver.call.phone.__class__.RINGING  # where no leg can be
+    driver.call._line.state = Phone.RINGING  # where no leg can be
     driver.feed(events.LegStarted(1))
     ended = await broken.ended()
     assert ended.reason == "failed"
@@ -532,10 +533,19 @@ async def test_a_model_that_comes_back_with_another_format_ends_the_call(house: 
 
 
 async def test_a_model_that_refuses_the_settings_ends_the_call(house: House) -> None:
-    house.model.faults = Faults(reject_update=1)
+    house.model.faults = Faults(reject_update=100)
     await house.worker()
     phone = await house.gateway().begin()
     assert (await phone.ended()).reason == "model_unavailable"
+
+
+async def test_a_call_can_do_without_the_tool_that_the_model_refuses(house: House) -> None:
+    house.model.faults = Faults(reject_update=1)
+    await house.worker()
+    phone = await house.gateway().begin()
+    await eventually(lambda: phone.told("agent_started_speaking"))
+    assert phone.told("model_failed")[0].effect == "retried"
+    assert house.model.connections[-1].config["tools"] == []
 
 
 async def test_a_failed_response_is_tried_again(house: House) -> None:
