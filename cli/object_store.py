@@ -71,6 +71,8 @@ def free_ports(wanted_s3: int = 0) -> dict[str, int]:
         for name in names:
             probe = socket.socket()
             held.append(probe)
+            # As servers do: the port of a store that has just stopped is free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", wanted_s3 if name == "s3" else 0))
             except OSError:

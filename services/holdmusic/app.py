@@ -1,6 +1,8 @@
 """The one place that builds the hold-music service."""
 
+import asyncio
 import logging
+from typing import Any
 
 from services.holdmusic.library import Library
 from services.holdmusic.settings import HoldMusicSettings
@@ -31,10 +33,20 @@ async def serve(settings: HoldMusicSettings, life: lifecycle.Lifecycle, bus: Bus
                 "max_holds": settings.max_holds,
             },
         )
-        await life.stopping.wait()
+        await _until(life, [stage.ticker, library.tending])
     finally:
         await stage.stop()
         await library.stop()
+
+
+async def _until(life: lifecycle.Lifecycle, tasks: list[asyncio.Task[None] | None]) -> None:
+    """Wait for the end.  A part that fails takes the service with it: it is started anew then."""
+    stopping = asyncio.create_task(life.stopping.wait(), name="stopping")
+    watched: list[asyncio.Task[Any]] = [stopping, *(task for task in tasks if task is not None)]
+    done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    for task in done:
+        task.result()
 
 
 def main() -> None:

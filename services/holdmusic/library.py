@@ -85,7 +85,8 @@ class Library:
         self._refreshes: dict[str, asyncio.Task[None]] = {}
         #: Formats that calls have asked for: the default track is kept ready in these.
         self._formats: set[FormatName] = {"pcmu"}
-        self._tending: asyncio.Task[None] | None = None
+        #: Ends only by `stop`, or by a fault of ours.
+        self.tending: asyncio.Task[None] | None = None
         pool = concurrent.futures.ThreadPoolExecutor
         self._decoders = pool(DECODERS, thread_name_prefix="decode")
         self._disk = pool(DISK_THREADS, thread_name_prefix="disk")
@@ -103,13 +104,13 @@ class Library:
         looks = [self._refresh(store) for store in self.stores]
         if looks:
             await asyncio.wait(looks, timeout=START_S)
-        self._tending = asyncio.create_task(self._tend(), name="library")
+        self.tending = asyncio.create_task(self._tend(), name="library")
 
     async def stop(self) -> None:
         """End what is on its way; threads end with their time-out."""
         tasks = [*self._fetches.values(), *self._finds.values(), *self._refreshes.values()]
-        if self._tending is not None:
-            tasks.append(self._tending)
+        if self.tending is not None:
+            tasks.append(self.tending)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -129,7 +130,9 @@ class Library:
         deadline = time.monotonic() + PICK_S
         why: list[str] = []
         for key in dict.fromkeys((wanted, self.default)):
-            if key is None or key == builtin.NAME:
+            if key == builtin.NAME:  # asked for by name
+                return self._built_in(name, why)
+            if key is None:
                 continue
             try:
                 source, audio = await self._ready(key, name, deadline)
@@ -139,6 +142,9 @@ class Library:
                 return Pick(key, source, "; ".join(why) or None, audio)
         if not why and wanted is None and (away := self._away()):
             why.append(away)
+        return self._built_in(name, why)
+
+    def _built_in(self, name: FormatName, why: list[str]) -> Pick:
         return Pick(builtin.NAME, "built-in", "; ".join(why) or None, builtin.track(name))
 
     @property

@@ -66,7 +66,8 @@ class Stage:
         self._group: list[Subscription] = []
         self._stops: Subscription | None = None
         self._busy = asyncio.Event()
-        self._ticker: asyncio.Task[None] | None = None
+        #: Ends only by `stop`, or by a fault of ours.
+        self.ticker: asyncio.Task[None] | None = None
         self._closing = False
         metrics.MAX.set(max_holds)
 
@@ -77,7 +78,7 @@ class Stage:
 
     async def start(self) -> None:
         """Join the queue group."""
-        self._ticker = asyncio.create_task(self._tick(), name="ticker")
+        self.ticker = asyncio.create_task(self._tick(), name="ticker")
         # First the stops: a hold must be stoppable as soon as it can begin.
         self._stops = await self._bus.subscribe(subjects.ALL_HOLD_STOPS, self._on_stop)
         for subject, handle in (
@@ -100,8 +101,8 @@ class Stage:
         if self._answers:
             await asyncio.wait(self._answers, timeout=2)
         tasks = [*self._answers, *self._starting.values()]
-        if self._ticker is not None:
-            tasks.append(self._ticker)
+        if self.ticker is not None:
+            tasks.append(self.ticker)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -209,7 +209,7 @@ class Store:
         #: The last list that came, by key; None before the first.
         self.tracks: dict[str, Found] | None = None
         #: Why the last request failed; None while it answers.
-        self.error: str | None = "it was not asked yet"
+        self.error: str | None = "it has not answered yet"
         self._waiting = 0
         self._threads = concurrent.futures.ThreadPoolExecutor(
             REQUESTS_MAX, thread_name_prefix=f"s3-{self.name}"

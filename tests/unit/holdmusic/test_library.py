@@ -189,6 +189,17 @@ async def test_a_missing_track_falls_back_to_the_default_and_says_why(
         assert pick.fallback == "nope.mp3: no such track"
 
 
+async def test_the_built_in_track_can_be_asked_for_by_name(
+    object_store: ObjectStore, bucket: Bucket, settings_of: SettingsOf
+) -> None:
+    bucket.write_bytes("a.mp3", mp3())
+    async with library(settings_of(**object_store.settings(bucket))) as lib:
+        pick = await lib.pick(builtin.NAME, "pcmu")
+        assert (pick.track, pick.source, pick.fallback) == (builtin.NAME, "built-in", None)
+    async with library(settings_of(s3_url=dead_url(), hold_track=builtin.NAME)) as lib:
+        assert (await lib.pick(None, "pcmu")).fallback is None
+
+
 async def test_a_file_that_is_no_music_is_refused_once_for_its_version(
     object_store: ObjectStore, bucket: Bucket, settings_of: SettingsOf
 ) -> None:

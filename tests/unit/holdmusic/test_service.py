@@ -18,11 +18,11 @@ from nats.aio.msg import Msg
 from services.holdmusic import builtin
 from services.holdmusic.app import serve
 from services.holdmusic.cache import Cache, Version
-from services.holdmusic.player import FADE_MS, LEAD_MS, TICK_MS, fade_in
+from services.holdmusic.player import FADE_MS, LEAD_MS, TICK_MS, Player, fade_in
 from services.holdmusic.stores import Bucket
 from shared import subjects
 from shared.audio import FORMATS, PCM24K, PCMU, AudioFormat
-from shared.bus import Bus, NoResponderError
+from shared.bus import Bus, NoAnswerError, NoResponderError
 from shared.lifecycle import Lifecycle
 from shared.messages import (
     MUSIC_ANSWER,
@@ -119,8 +119,10 @@ async def service(nats_url: str, settings_of: SettingsOf, **fields: Any) -> Asyn
         yield own
     finally:
         life.stopping.set()
-        await running
-        await own.close()
+        try:
+            await running
+        finally:
+            await own.close()
 
 
 # --- playing --------------------------------------------------------------------------------------
@@ -438,6 +440,31 @@ async def test_garbage_is_survived(nats_url: str, house: House, settings_of: Set
             return (await house.status()).holds == []
 
         await eventually(gone)
+
+
+async def test_a_ticker_that_fails_takes_the_service_with_it(
+    nats_url: str, house: House, settings_of: SettingsOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service that answers and plays nothing would be worse: whoever runs it starts it anew."""
+
+    def fails(*_: object) -> bytes:
+        raise RuntimeError("a fault of ours")
+
+    async def gone() -> bool:
+        try:
+            await house.status()
+        except (NoResponderError, NoAnswerError):
+            return True
+        return False
+
+    async def until_it_fails() -> None:
+        async with service(nats_url, settings_of):
+            await house.play(await house.listen())
+            monkeypatch.setattr(Player, "due", fails)
+            await eventually(gone)
+
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        await until_it_fails()
 
 
 # --- trouble --------------------------------------------------------------------------------------
