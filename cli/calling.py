@@ -170,7 +170,7 @@ def summary_table(report: CallReport) -> Table:
     if replies:
         middle = sorted(replies)[len(replies) // 2]
         table.add_row("reply latency", f"median {_s(middle)}, worst {_s(max(replies))}")
-    table.add_row("agent spoke", _s(summary["agent_talk_ms"]))
+    table.add_row("agent or music", _s(summary["agent_talk_ms"]))
     table.add_row("caller spoke", _s(summary["caller_talk_ms"]))
     for barge_in in summary["barge_ins"]:
         table.add_row(
@@ -178,7 +178,7 @@ def summary_table(report: CallReport) -> Table:
             f"at {_s(barge_in['at_ms'])}, silent after {_s(barge_in['silent_after_ms'])}",
         )
     for cut in summary["interruptions"]:
-        table.add_row("cut by the agent", f"{_s(cut['heard_ms'])} of {_s(cut['sent_ms'])} heard")
+        table.add_row("interrupted", f"{_s(cut['heard_ms'])} of {_s(cut['sent_ms'])} were heard")
     if "model_cost_usd" in summary:
         table.add_row("model cost", f"${summary['model_cost_usd']:.4f} at list prices")
     for text in summary["announcements"]:
