@@ -14,13 +14,7 @@ from typing import Any, Final
 
 import sqlalchemy
 from sqlalchemy import URL, ForeignKey, Index, String, event, func, make_url, select
-from sqlalchemy.exc import (
-    DBAPIError,
-    IntegrityError,
-    InterfaceError,
-    OperationalError,
-    ProgrammingError,
-)
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -35,9 +29,8 @@ POOL_OVERFLOW: Final = 10
 #: A caller waits for the answer: rather say that the database is away.
 CONNECT_TIMEOUT_S: Final = 3
 STATEMENT_TIMEOUT_S: Final = 5
-#: Services may start at the same moment and make the same table, then the same row; who comes
-#: second fails once at each, and finds it there.
-PREPARE_TRIES: Final = 4
+#: Any number that nobody else locks in this Postgres.
+PREPARE_LOCK: Final = 7_946_220_231
 
 
 class _CannotConnectError(Exception):
@@ -130,7 +123,7 @@ class Database:
 
     def __init__(self, url: str, *, seed: Sequence[Base] = ()) -> None:
         self._url = async_url(url)
-        #: Put into an empty database; its ids are fixed, so that two services put it in once.
+        #: Put into an empty database.
         self._seed = seed
         self._engine = _engine(self._url)
         self._prepared = False
@@ -188,19 +181,18 @@ class Database:
             raise _CannotConnectError(type(error).__name__) from None
 
     async def _prepare(self, connection: AsyncConnection) -> None:
-        """Make and fill the tables, once."""
+        """Make and fill the tables, once; services that start together wait for each other."""
         async with self._preparing:
-            for attempt in range(1, PREPARE_TRIES + 1):
-                if self._prepared:
-                    return
-                try:
-                    async with connection.begin():
-                        await connection.run_sync(Base.metadata.create_all)
-                    await self._fill(connection)
-                    self._prepared = True
-                except (OperationalError, IntegrityError, ProgrammingError):
-                    if attempt == PREPARE_TRIES:
-                        raise
+            if self._prepared:
+                return
+            async with connection.begin():
+                if self.dialect == "sqlite":
+                    await connection.exec_driver_sql("BEGIN IMMEDIATE")
+                else:
+                    await connection.execute(select(func.pg_advisory_xact_lock(PREPARE_LOCK)))
+                await connection.run_sync(Base.metadata.create_all)
+                await self._fill(connection)
+            self._prepared = True
 
     async def _fill(self, connection: AsyncConnection) -> None:
         """The seed, into an empty database."""
