@@ -14,11 +14,11 @@ def to_pcm(audio: bytes, format_: AudioFormat) -> Pcm:
     """16-bit samples of a call's audio."""
     if format_.name == "pcmu":
         return g711.decode(audio)
-    return np.frombuffer(audio, dtype="<i2").astype(np.int16)
+    return np.frombuffer(audio, dtype="<i2").astype(np.int16, copy=False)
 
 
 def to_audio(pcm: Pcm, format_: AudioFormat) -> bytes:
     """A call's audio from 16-bit samples."""
     if format_.name == "pcmu":
         return g711.encode(pcm)
-    return pcm.astype("<i2").tobytes()
+    return pcm.astype("<i2", copy=False).tobytes()
