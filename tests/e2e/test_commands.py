@@ -121,7 +121,10 @@ async def test_up_can_be_called_from_another_terminal_and_stops_in_order(
     assert [line.split()[-1] for line in stopped] == [
         "gateway",
         "session",
+        "holdmusic",
+        "tools",
         "model-simulator",
+        "object-store",
         "nats-server",
     ]
 

@@ -40,7 +40,7 @@ def _write(path: Path, steps: object, **fields: object) -> Path:
 def test_demo_is_a_valid_scenario() -> None:
     scenario = load_scenario("simulators/scenarios/demo.json")
     assert scenario.from_ == "+15557778888"
-    assert scenario.steps[-1].hang_up
+    assert scenario.steps[-1].wait == "ended"  # the agent hangs up
 
 
 @pytest.mark.parametrize(
