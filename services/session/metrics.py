@@ -34,6 +34,22 @@ DIAL_S = Histogram(
 INTERRUPTIONS = Counter("switchboard_interruptions_total", "agent items cut by the caller")
 #: Counter.  What the model refused or dropped, by what we did about it.
 MODEL_FAILURES = Counter("switchboard_model_failures_total", "model failures", ["effect"])
+#: Counter.  Function calls by what became of them; `timeout`, `unavailable`: look at the tool.
+TOOLS = Counter("switchboard_tools_total", "function calls of the model", ["outcome"])
+#: Histogram, s.  The model's call to its output, as the caller waits for it.
+TOOL_S = Histogram(
+    "switchboard_tool_seconds",
+    "function call to its output",
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 8, 15, 30, 60, 300),
+)
+#: Counter.  Times of hold music by why it stopped; `failed`: look at the music service.
+HOLDS = Counter("switchboard_holds_total", "times of hold music", ["reason"])
+#: Histogram, s.  How long callers hear music at a time.
+HOLD_S = Histogram(
+    "switchboard_hold_seconds", "hold music at a time", buckets=(0.5, 1, 2, 3, 5, 8, 15, 30, 60)
+)
+#: Counter.  Transfers by what became of them.
+TRANSFERS = Counter("switchboard_transfers_total", "calls handed over", ["outcome"])
 #: Counter, USD.  Money spent on the model, where the price is known.
 COST_USD = Counter("switchboard_cost_usd_total", "cost of ended calls")
 #: Counter.  Legal events at an illegal moment.  Rising: the vendor changed its protocol.
@@ -55,16 +71,27 @@ def observe(event: messages.Event) -> None:
             INTERRUPTIONS.inc()
         case messages.ModelFailed(effect=effect):
             MODEL_FAILURES.labels(effect).inc()
+        case messages.ToolAnswered(error=error, duration_ms=ms):
+            TOOLS.labels(_known(error or "ok", _OUTCOMES)).inc()
+            TOOL_S.observe(ms / 1000)
+        case messages.HoldEnded(reason=reason, duration_ms=ms):
+            HOLDS.labels(reason).inc()
+            HOLD_S.observe(ms / 1000)
+        case messages.TransferStarted():
+            TRANSFERS.labels("started").inc()
+        case messages.TransferFailed():
+            TRANSFERS.labels("failed").inc()
         case messages.CallEnded(reason=reason, cost_usd=cost):
-            ENDED.labels(_known(reason)).inc()
+            ENDED.labels(_known(reason, _REASONS)).inc()
             COST_USD.inc(cost)
         case _:
             pass
 
 
-#: Reasons that come from outside are one label value: a label must not grow without bound.
+#: What comes from outside is one label value: a label must not grow without bound.
 _REASONS = frozenset(
     {
+        "agent_hung_up",
         "caller_hung_up",
         "caller_lost",
         "failed",
@@ -72,10 +99,26 @@ _REASONS = frozenset(
         "model_unavailable",
         "never_attached",
         "operator",
+        "transferred",
         "worker_stopped",
+    }
+)
+_OUTCOMES = frozenset(
+    {
+        "busy",
+        "failed",
+        "interrupted",
+        "invalid_arguments",
+        "invalid_output",
+        "ok",
+        "output_too_large",
+        "timeout",
+        "too_many",
+        "unavailable",
+        "unknown_tool",
     }
 )
 
 
-def _known(reason: str) -> str:
-    return reason if reason in _REASONS else "other"
+def _known(value: str, values: frozenset[str]) -> str:
+    return value if value in values else "other"

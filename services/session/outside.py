@@ -67,13 +67,13 @@ class Outside:
 
     async def _run_tool(self, action: events.RunTool) -> None:
         try:
-            output, error = await self._ask_tool(self._request(action))
+            output, code = await self._ask_tool(self._request(action))
         except Exception as error:  # noqa: BLE001 - the model waits for an answer to anything
             # Not the whole of it: it may quote the arguments.
             extra = {"call": self._record.call, "tool": action.name, "error": type(error).__name__}
             log.error("asking a tool failed", extra=extra)  # noqa: TRY400
-            output, error = "The tool could not be asked.", "failed"
-        self._feed(events.ToolFinished(action.call_id, output, error))
+            output, code = "The tool could not be asked.", "failed"
+        self._feed(events.ToolFinished(action.call_id, output, code))
 
     def _request(self, action: events.RunTool) -> ToolRequest:
         record = self._record

@@ -2,6 +2,7 @@
 
 import collections
 import datetime
+import json
 from typing import Any, TypeVar
 
 from services.session import events
@@ -18,13 +19,26 @@ from services.session.states import (
 )
 from shared import messages
 from shared.audio import FORMATS, FormatName
-from shared.messages import AgentSettings, CallRecord, Tokens
+from shared.messages import AgentSettings, CallRecord, Tokens, ToolInfo
 
 EventT = TypeVar("EventT", bound=messages.Event)
 
 CALL = "CA0123456789abcdef0123456789abcdef"
 CLOCK = datetime.datetime(2026, 11, 22, 10, 0, tzinfo=datetime.UTC)
 PRICES = Prices({"gpt-realtime-2.1": Price(text_in=4, audio_in=32, text_out=24, audio_out=64)})
+TOOLS = {
+    tool.name: tool
+    for tool in (
+        ToolInfo(name="lookup", timeout_ms=8000),
+        ToolInfo(name="search", timeout_ms=8000),
+        ToolInfo(name="hushed", timeout_ms=8000, hold_music=False),
+    )
+}
+#: Everything that the session itself can do.
+ABLE = AgentSettings(
+    skills=["end_call", "transfer_call", "send_dtmf"],
+    transfer_to={"front desk": "+15550001111"},
+)
 FORMAT: dict[FormatName, dict[str, Any]] = {
     "pcmu": {"type": "audio/pcmu"},
     "pcm24k": {"type": "audio/pcm", "rate": 24000},
@@ -50,12 +64,40 @@ class Rules:
         self.saved_ended = False
         self.disowned = False
         self.configured = False
+        self.line = Playback()
+        #: Function calls: all there were, those sent to a tool, those with an output.
+        self.called: dict[str, str] = {}
+        self.dispatched: dict[str, str] = {}
+        self.answered: set[str] = set()
+        #: Of the model's session: calls it knows of, and outputs it has.
+        self.known_calls: set[str] = set()
+        self.outputs: set[str] = set()
+        #: Outputs that no response of ours was about, and those that the next one is about.
+        self.fresh: set[str] = set()
+        self.asked_about: set[str] = set()
+        self.running: str | None = None
+        #: A response failed or was refused: it may be asked for again.
+        self.failed = False
+        self.caller_speaks = False
+        #: The phone was asked to move.
+        self.moving = False
+        self.hold: int | None = None
+        self.holds = 0
 
-    def before(self, event: PhoneEvent | ModelEvent) -> None:
+    def before(  # noqa: C901 - a case an event
+        self, event: PhoneEvent | ModelEvent, now: float
+    ) -> None:
         """An event that will be accepted."""
-        if self.finished:
+        late = type(event) in MODEL_EVENTS[Model.DOWN] and self.call.model is Model.DOWN
+        if self.finished or late:
             return
+        self._turns_before(event)
         match event:
+            case events.FunctionCalled(response, call_id):
+                self.called.setdefault(call_id, response)
+                self.known_calls.add(call_id)
+            case events.MarkReturned(leg, name) if leg == self.call.record.leg:
+                self.line.returned(name, now)
             case events.SessionCreated() if self.socket == "dialling":
                 self.socket = "created"
             case events.SessionUpdated() if self.socket == "created":
@@ -76,16 +118,46 @@ class Rules:
             case _:
                 pass
 
+    def _turns_before(self, event: PhoneEvent | ModelEvent) -> None:
+        match event:
+            case events.SpeechStarted():
+                self.caller_speaks = True
+            case events.SpeechStopped():
+                self.caller_speaks = False
+            case events.ResponseStarted(response, purpose):
+                self.running = response
+                if purpose:
+                    self.fresh -= self.asked_about
+            case events.ResponseFinished(response, status):
+                if self.running in (None, response):
+                    self.running = None
+                    self.failed = self.failed or status == "failed"
+            case events.ModelErrored():
+                self.failed = True
+            case _:
+                pass
+
     def _lose(self) -> None:
         self.socket = "none"
+        self.known_calls.clear()
+        self.outputs.clear()
+        self.running = None
+        self.failed = self.caller_speaks = False
         self.created = None
         self.received.clear()
         self.cut.clear()
 
-    def after(self, event: PhoneEvent | ModelEvent | None, actions: list[Action]) -> None:
+    def after(
+        self, event: PhoneEvent | ModelEvent | None, actions: list[Action], now: float
+    ) -> None:
         for action in actions:
             self._one(event, action)
+            self._errand(action, now)
         self.was = self.call.phone
+        if self.hold is not None:
+            assert self.call.phone is Phone.TALKING
+            assert not self.caller_speaks, "music over a barge-in"
+            assert self._waits(), "music, and nothing to wait for"
         if self.uplink:
             assert self.call.model is Model.READY
             assert self.call.phone is Phone.TALKING
@@ -140,6 +212,59 @@ class Rules:
             case _:
                 pass
 
+    def _waits(self) -> bool:
+        """Whether the caller waits for something."""
+        pending = set(self.dispatched) - self.answered
+        if any(TOOLS[self.dispatched[call_id]].hold_music for call_id in pending):
+            return True
+        speaks = self.running is not None or self.created is not None or self.failed
+        return self.socket != "updated" or speaks
+
+    def _errand(self, action: Action, now: float) -> None:  # noqa: C901 - a case an action
+        match action:
+            case events.PlayAudio(audio):
+                assert self.hold is None, "the agent speaks into the music"
+                self.line.play(FORMATS[self.call.record.audio].ms(len(audio)) / 1000, now)
+            case events.PlayMark(name):
+                self.line.mark(name)
+            case events.PlayClear():
+                self.line.forget(now)
+            case events.ListenLeg():
+                self.line.forget(now)
+                self.moving = False
+            case events.PlayMusic(hold):
+                assert self.hold is None, "one hold at a time"
+                assert hold == self.holds + 1
+                self.hold = self.holds = hold
+                assert self.call.phone is Phone.TALKING
+                assert not self.caller_speaks
+                assert self.running is None
+                assert self.created is None
+                assert self.line.silent(now), "music over the agent's own words"
+                assert self._waits()
+            case events.StopMusic(hold):
+                assert self.hold == hold
+                self.hold = None
+            case events.RunTool(call_id, name):
+                assert call_id in self.called
+                assert call_id not in self.dispatched, "a tool runs once"
+                self.dispatched[call_id] = name
+            case events.Tell(messages.ToolAnswered(call_id=call_id)):
+                assert call_id not in self.answered, "one output"
+                self.answered.add(call_id)
+                self.fresh.add(call_id)
+            case events.SendDigits():
+                self.moving = True
+            case events.TransferLeg(to):
+                self.moving = True
+                assert to in self.call.record.agent.transfer_to.values()
+            case events.Save(record):
+                assert self.hold is None or record.state != "ended", "music after the end"
+            case events.Finish():
+                assert self.hold is None
+            case _:
+                pass
+
     def _sent(self, event: PhoneEvent | ModelEvent | None, sent: dict[str, Any]) -> None:
         if self.socket == "created":
             assert sent["type"] == "session.update", "nothing before the settings are in force"
@@ -150,8 +275,12 @@ class Rules:
         match sent["type"]:
             case "response.create":
                 assert self.created is None, "one request at a time"
+                assert self.running is None, "one response at a time"
+                assert not self.caller_speaks
                 self.created = sent
                 purpose = sent["response"]["metadata"]["purpose"]
+                assert purpose != "tools" or self.fresh or self.failed, "about which output?"
+                self.failed = False
                 assert not (purpose == "greeting" and self.agent_heard), "one greeting"
             case "response.cancel":
                 assert sent["response_id"]
@@ -164,6 +293,47 @@ class Rules:
                 self.cut.add(item)
             case kind:
                 assert kind == "conversation.item.create"
+                self._item(sent["item"])
+
+    def _item(self, item: dict[str, Any]) -> None:
+        match item["type"]:
+            case "function_call":
+                assert item["call_id"] not in self.known_calls, "the model knows of it"
+                self.known_calls.add(item["call_id"])
+            case "function_call_output":
+                assert item["call_id"] in self.known_calls, "an output without its call"
+                assert item["call_id"] not in self.outputs, "one output a session"
+                self.outputs.add(item["call_id"])
+            case kind:
+                assert kind == "message"
+
+
+class Playback:
+    """What the phone has yet to play, by what it was sent and which marks came back."""
+
+    def __init__(self) -> None:
+        self._sent_s = 0.0
+        self._until = 0.0
+        self._marks: dict[str, float] = {}
+
+    def play(self, seconds: float, now: float) -> None:
+        self._until = max(self._until, now) + seconds
+        self._sent_s += seconds
+
+    def mark(self, name: str) -> None:
+        self._marks[name] = self._sent_s
+
+    def returned(self, name: str, now: float) -> None:
+        if name in self._marks:
+            self._until = now + self._sent_s - self._marks[name]
+            self._marks = {key: at for key, at in self._marks.items() if at > self._marks[name]}
+
+    def forget(self, now: float) -> None:
+        self._until = now
+        self._marks.clear()
+
+    def silent(self, now: float) -> bool:
+        return now >= self._until - 0.002  # to the millisecond
 
 
 def dump(value: object) -> object:
@@ -184,6 +354,7 @@ class Watched:
         audio: FormatName = "pcmu",
         *,
         prices: Prices = PRICES,
+        tools: dict[str, ToolInfo] | None = None,
     ) -> None:
         self.audio = audio
         record = CallRecord(
@@ -196,7 +367,7 @@ class Watched:
             offered_at=CLOCK,
         )
         self.now = 1000.0
-        self.call = Call(record, prices, self.now, clock=CLOCK)
+        self.call = Call(record, prices, self.now, clock=CLOCK, tools=tools or TOOLS)
         self.rules = Rules(self.call)
         self.actions: list[Action] = []
         #: For tests that need fresh ids.
@@ -206,7 +377,7 @@ class Watched:
 
     def _did(self, event: PhoneEvent | ModelEvent | None, actions: list[Action]) -> list[Action]:
         self.actions += actions
-        self.rules.after(event, actions)
+        self.rules.after(event, actions, self.now)
         return actions
 
     def feed(self, *given: PhoneEvent | ModelEvent) -> list[Action]:
@@ -222,7 +393,7 @@ class Watched:
         else:
             legal = kind in PHONE_EVENTS[self.call.phone]
         if legal:
-            self.rules.before(event)
+            self.rules.before(event, self.now)
             return self._did(event, self.call.handle(event, self.now))
         try:
             self.call.handle(event, self.now)
@@ -295,6 +466,23 @@ class Watched:
         self.play_out()
         return self
 
+    def turn(self, response: str, *calls: tuple[str, str], arguments: str = "{}") -> list[Action]:
+        """The caller asks, and a response without a word makes these calls: (id, name)."""
+        return self.feed(
+            events.SpeechStarted("u9"),
+            events.SpeechStopped("u9"),
+            events.ResponseStarted(response, ""),
+            *(events.FunctionCalled(response, *call, arguments) for call in calls),
+            finished(response),
+        )
+
+    def answer_asked(self, response: str, ms: int = 400) -> list[Action]:
+        """The response that we asked for begins, speaks and ends."""
+        assert self.rules.created is not None, "nothing was asked for"
+        purpose = self.rules.created["response"]["metadata"]["purpose"]
+        out = self.feed(events.ResponseStarted(response, purpose))
+        return out + self.say(response, f"{response}-item", ms)
+
     def play_out(self) -> list[Action]:
         """The phone returns every mark it was ever given."""
         leg = self.call.record.leg
@@ -325,6 +513,21 @@ def sent(actions: list[Action], kind: str = "") -> list[dict[str, Any]]:
         for one in out
         if one["type"].startswith(kind)
     ]
+
+
+def outputs(actions: list[Action]) -> list[tuple[str, Any]]:
+    """The outputs of function calls that the model was given: (call id, JSON)."""
+    items = [one["item"] for one in sent(actions, "conversation.item.create")]
+    return [
+        (item["call_id"], json.loads(item["output"]))
+        for item in items
+        if item["type"] == "function_call_output"
+    ]
+
+
+def errors(actions: list[Action]) -> list[str]:
+    """The error codes among them."""
+    return [output["error"] for _, output in outputs(actions) if "error" in output]
 
 
 def played_ms(actions: list[Action]) -> int:
