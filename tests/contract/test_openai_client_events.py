@@ -13,10 +13,11 @@ import pytest
 from openai.types.realtime import RealtimeClientEvent, RealtimeClientEventParam
 from pydantic import BaseModel, Field, TypeAdapter
 
-from services.session import events, realtime
+from services.session import events, realtime, skills
+from services.session.toolcalls import ToolCalls, error_output
 from shared.audio import FORMATS, FormatName
 from shared.messages import AgentSettings, Tokens, TurnDetection
-from tests.unit.session.watched import Watched, finished
+from tests.unit.session.watched import ABLE, TOOLS, Watched, finished
 
 pytestmark = pytest.mark.contract
 
@@ -33,6 +34,8 @@ AGENTS = (
     AgentSettings(greeting=None, instructions="", max_output_tokens=1),
     AgentSettings(instructions='Say "\N{SNOWMAN}"\n\\ and \x00.', greeting="\N{SNOWMAN}"),
 )
+
+SCHEMAS = ToolCalls(skills.together(ABLE, TOOLS)).schemas()
 
 
 def unknown_fields(model: object, path: str = "") -> Iterator[str]:
@@ -99,6 +102,25 @@ def scenario(agent: AgentSettings, audio: FormatName) -> Watched:
     watched.configure()
     watched.feed(events.ResponseStarted("r4", "resume"), finished("r4", "failed", "server_error"))
     watched.listen(2.0)
+    # Tools: one answers, one is unknown, one still runs when the socket is lost once more.
+    watched.feed(
+        events.ResponseStarted("r5", "resume"),
+        events.FunctionCalled("r5", "call_1", "lookup", '{"place": "\N{SNOWMAN}"}'),
+        events.FunctionCalled("r5", "call_2", "nobody", "{}"),
+        events.FunctionCalled("r5", "call_3", "search", ""),
+        finished("r5"),
+        events.ToolFinished("call_1", '{"temp": 7}', ""),
+        events.ModelClosed(1006, ""),
+    )
+    watched.listen(2.0)
+    watched.configure()
+    watched.feed(events.ToolFinished("call_3", "It is closed.", "unavailable"))
+    # A goodbye that has to be asked for.
+    watched.feed(
+        events.ResponseStarted("r6", "tools"),
+        events.FunctionCalled("r6", "call_4", "end_call", "{}"),
+        finished("r6"),
+    )
     watched.feed(events.LegStopped(2))
     return watched
 
@@ -117,6 +139,8 @@ def test_everything_the_machine_sends_is_valid(agent: AgentSettings, audio: Form
         "conversation.item.truncate",
         "conversation.item.create",
     }
+    items = {event["item"]["type"] for event in sent if "item" in event}
+    assert items == {"message", "function_call", "function_call_output"}
     ids = [event["event_id"] for event in sent]
     assert len(ids) == len(set(ids)), "an error names the event that it belongs to"
 
@@ -124,6 +148,7 @@ def test_everything_the_machine_sends_is_valid(agent: AgentSettings, audio: Form
 def test_everything_the_adapter_can_build_is_valid() -> None:
     for agent, audio in itertools.product(AGENTS, FORMATS):
         check(realtime.session_update(agent, audio))
+        check(realtime.session_update(agent, audio, SCHEMAS))
     for event in (
         json.loads(realtime.append(b"\xff" * 160)),
         realtime.response_create("greeting"),
@@ -131,6 +156,9 @@ def test_everything_the_adapter_can_build_is_valid() -> None:
         realtime.response_cancel("resp_1"),
         realtime.truncate("item_1", 0),
         realtime.truncate("item_1", 1200),
+        realtime.function_call("call_1", "lookup", '{"place":\n "Oslo"}'),
+        realtime.function_output("call_1", '{"temp": 7}'),
+        realtime.function_output("call_1", error_output("timeout", "It did not answer.")),
         *(realtime.message(role, "text") for role in ("system", "user", "assistant")),
     ):
         check(event)

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given, strategies as st
 
-from services.session.history import KEEP_TURNS, REPLAY_TURNS, History, Turn
+from services.session.history import KEEP_TURNS, REPLAY_TURNS, History, ToolTurn, Turn
 
 pytestmark = pytest.mark.unit
 
@@ -53,3 +53,37 @@ def test_a_long_call_is_told_by_its_last_turns_and_fills_no_memory() -> None:
     assert len(said) == REPLAY_TURNS
     assert said[-1] == ("user", f"turn {KEEP_TURNS + 99}")
     assert len(history._turns) == KEEP_TURNS
+
+
+def test_function_calls_are_told_in_their_place_with_their_outputs() -> None:
+    history = History()
+    history.turn("u1", "caller").text = "Is it cold?"
+    history.tool("c1", "get_weather", "{}")
+    history.turn("a1", "agent").text = "It is."
+    history.tool_answered("c1", '{"temp": 7}')
+    history.tool_answered("c2", "nobody asked")
+    assert history.replay() == [
+        ("user", "Is it cold?"),
+        ToolTurn("c1", "get_weather", "{}", '{"temp": 7}'),
+        ("assistant", "It is."),
+    ]
+
+
+def test_an_output_is_something_to_speak_about_and_a_tool_that_runs_is_not() -> None:
+    history = History()
+    history.tool("c1", "get_weather", "{}")
+    assert not history.unanswered()
+    history.tool_answered("c1", "{}")
+    assert history.unanswered()
+
+
+def test_calls_whose_output_is_to_come_are_told_however_old_they_are() -> None:
+    history = History()
+    history.tool("old", "lookup", "{}")
+    history.tool("done", "lookup", "{}")
+    history.tool_answered("done", "{}")
+    for number in range(REPLAY_TURNS):
+        history.turn(f"u{number}", "caller").text = "hello"
+    said = history.replay()
+    assert said[0] == ToolTurn("old", "lookup", "{}")
+    assert len(said) == REPLAY_TURNS + 1

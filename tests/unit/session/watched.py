@@ -100,6 +100,8 @@ class Rules:
                 self.line.returned(name, now)
             case events.SessionCreated() if self.socket == "dialling":
                 self.socket = "created"
+            case events.ModelErrored() if self.socket == "created":
+                self.configured = False  # refused: it may be tried without what was wrong
             case events.SessionUpdated() if self.socket == "created":
                 self.socket = "updated"
             case events.ModelClosed():
