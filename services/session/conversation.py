@@ -151,10 +151,12 @@ class Conversation:
 
     def _review_music(self, now: float, *, quiet: bool) -> None:
         # While the call changes hands, nobody waits for a tool.
-        tool_since = None if self.leaving.under_way else self._errands.music_since
+        stays = not self.leaving.under_way
+        tool_since = self._errands.music_since if stays else None
         model_since = self.link.lost_at if self._voice.greeted else None
         waits = tool_since is not None or model_since is not None
-        if not waits and not self._turns.unsaid and not self._errands.answer_due:
+        answers = self._turns.unsaid or (stays and self._errands.answer_due)
+        if not waits and not answers:
             # Nothing to wait for any more, and the agent has not said a word about it.
             self.holding.stop("agent", now)
         self.holding.review(now, quiet=quiet, tool_since=tool_since, model_since=model_since)

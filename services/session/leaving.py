@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 from services.session import events, skills
 from services.session.desk import Desk
 from services.session.errands import Errands
-from services.session.toolcalls import parse_arguments
+from services.session.toolcalls import ArgumentsError, parse_arguments
 from shared import messages
 from shared.messages import AgentSettings
 
@@ -76,8 +76,8 @@ class Leaving:
             return
         try:
             arguments = parse_arguments(event.arguments)
-        except ValueError as error:
-            self._errands.refuse(event.call_id, "invalid_arguments", str(error), now)
+        except ArgumentsError as error:
+            self._errands.refuse(event.call_id, error.code, str(error), now)
             return
         if self.under_way:
             self._errands.refuse(event.call_id, "busy", "Another such step is under way.", now)

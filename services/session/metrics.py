@@ -109,6 +109,7 @@ _OUTCOMES = frozenset(
         "failed",
         "interrupted",
         "invalid_arguments",
+        "invalid_json",
         "invalid_output",
         "ok",
         "output_too_large",

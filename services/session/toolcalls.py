@@ -101,8 +101,8 @@ class ToolCalls:
             return Refusal("too_many", "Too many tools run already.")
         try:
             return Dispatch(tool, parse_arguments(event.arguments))
-        except ValueError as error:
-            return Refusal("invalid_arguments", str(error))
+        except ArgumentsError as error:
+            return Refusal(error.code, str(error))
 
     def began(
         self,
@@ -157,11 +157,18 @@ class ToolCalls:
 # --- texts ---------------------------------------------------------------------------------------
 
 
+class ArgumentsError(ValueError):
+    """Arguments that cannot be sent to a tool; a code, and a sentence for the model."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
 def parse_arguments(text: str) -> dict[str, Any]:
     """The arguments the model wrote; nothing at all counts as none.
 
-    OpenAI: they are text, may be odd, and need not satisfy the schema.  Raises `ValueError` with a
-    sentence for the model when they cannot be sent to a tool as a JSON object.
+    OpenAI: they are text, may be odd, and need not satisfy the schema.  Raises `ArgumentsError`.
     """
     if not text.strip():
         return {}
@@ -170,13 +177,13 @@ def parse_arguments(text: str) -> dict[str, Any]:
         # Half a character, or a depth that can be read but not written.
         json.dumps(found, ensure_ascii=False).encode()
     except RecursionError as error:
-        raise ValueError("The arguments are nested too deeply.") from error
+        raise ArgumentsError("invalid_json", "The arguments are nested too deeply.") from error
     except UnicodeEncodeError as error:
-        raise ValueError("The arguments hold half a character.") from error
+        raise ArgumentsError("invalid_json", "The arguments hold half a character.") from error
     except ValueError as error:
-        raise ValueError(f"The arguments are not JSON: {error}") from error
+        raise ArgumentsError("invalid_json", f"The arguments are not JSON: {error}") from error
     if not isinstance(found, dict):
-        raise ValueError("The arguments are not a JSON object.")
+        raise ArgumentsError("invalid_arguments", "The arguments are not a JSON object.")
     return found
 
 

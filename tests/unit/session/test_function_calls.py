@@ -224,14 +224,14 @@ def test_a_call_of_an_interrupted_response_is_not_run_but_answered() -> None:
     ("name", "arguments", "code"),
     [
         ("nobody", "{}", "unknown_tool"),
-        ("lookup", "{", "invalid_arguments"),
+        ("lookup", "{", "invalid_json"),
         ("lookup", "[]", "invalid_arguments"),
         ("lookup", '"Oslo"', "invalid_arguments"),
         ("lookup", "null", "invalid_arguments"),
-        ("lookup", '{"a": NaN}', "invalid_arguments"),
-        ("lookup", '{"a": "\\ud83d"}', "invalid_arguments"),
-        ("lookup", '{"a": ' + "[" * 100_000, "invalid_arguments"),
-        ("lookup", '{"a": ' + "1" * 10_000 + "}", "invalid_arguments"),
+        ("lookup", '{"a": NaN}', "invalid_json"),
+        ("lookup", '{"a": "\\ud83d"}', "invalid_json"),
+        ("lookup", '{"a": ' + "[" * 100_000, "invalid_json"),
+        ("lookup", '{"a": ' + "1" * 10_000 + "}", "invalid_json"),
     ],
 )
 def test_a_call_that_cannot_run_is_answered_with_an_error_and_spoken_about(

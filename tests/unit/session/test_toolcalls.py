@@ -14,6 +14,7 @@ from services.session.toolcalls import (
     GRACE_S,
     OUTPUT_LIMIT_BYTES,
     REMEMBERED,
+    ArgumentsError,
     Dispatch,
     Refusal,
     ToolCalls,
@@ -92,7 +93,7 @@ def test_a_tool_can_be_taken_from_the_list() -> None:
 def test_arguments_are_an_object_or_refused(text: str) -> None:
     try:
         found = parse_arguments(text)
-    except ValueError:
+    except ArgumentsError:
         return
     assert isinstance(found, dict)
     assert json.dumps(found, ensure_ascii=False).encode()

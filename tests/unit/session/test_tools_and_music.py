@@ -270,7 +270,7 @@ async def test_arguments_that_are_no_json_reach_no_tool(
     await agent(model="odd")
     phone = await asks(house)
     await spoke_again(phone)
-    assert phone.told("tool_answered")[0].error == "invalid_arguments"
+    assert phone.told("tool_answered")[0].error == "invalid_json"
     assert tool.requests == []
 
 
