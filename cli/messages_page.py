@@ -3,7 +3,7 @@
 import json
 import sys
 import types
-from typing import Any, Final, get_args
+from typing import Any, Final, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -37,6 +37,8 @@ a browser. Anything else is refused before it becomes part of a subject.
 | `holdmusic.play`, `holdmusic.status`, `holdmusic.files` | owner, gateway → one instance (queue group `holdmusic`) | request: [play](#playmusic), [status](#musicstatus), [files](#musicfiles) |
 | `tool.<name>` | owner → a tool service | request: [a function call](#toolrequest); found by `$SRV.INFO` |
 | `call.C.event.<name>` | owner → JetStream `EVENTS`, observers | [the call's story](#the-story) |
+| `logs.list`, `logs.call`, `logs.export` | observers → one instance (queue group `logs`) | request: [list calls](#listcalls), [one call's record](#getcall), [the same as a file](#exportcall) |
+| `logs.delivery` | JetStream → the logs service | what its durable consumer `logs` of `EVENTS` delivers |
 | `session.<worker>.beat` | session worker → observers | [a beat](#beat), every 500 ms |
 | `log.<service>.<level>` | all → observers | [a log line](#logline) |
 
@@ -45,7 +47,8 @@ subject nobody listens to. Audio is `pcmu` (G.711 mu-law, 8000 Hz, 8 bytes a ms;
 or `pcm24k` (16-bit little-endian, 24000 Hz, 48 bytes a ms), mono. Position in bytes is time.
 
 Key-value buckets: `agents` ([settings](#agentsettings) by agent id), `calls`
-([record](#callrecord) by call id, written by compare-and-set), `stream_tokens` (used-up tokens).
+([record](#callrecord) by call id, written by compare-and-set), `stream_tokens` (used-up tokens), `records` (the logs service's own: ask
+it by `logs.call`).
 Stream: `EVENTS`, all of `call.*.event.>`.
 
 To watch a call as it happens:
@@ -53,6 +56,10 @@ To watch a call as it happens:
 ```sh
 nats sub 'call.*.event.>'
 ```
+
+To watch it from its beginning, without a gap or a repetition between what was and what comes, use
+`shared/feed.py` (`switchboard logs --follow --call ID` does): it reads `EVENTS` by a consumer of its
+own, so it is no request to any service.
 """
 
 SECTIONS: Final[tuple[tuple[str, str, tuple[type[BaseModel], ...]], ...]] = (
@@ -129,6 +136,33 @@ SECTIONS: Final[tuple[tuple[str, str, tuple[type[BaseModel], ...]], ...]] = (
         "Values in the key-value buckets.",
         (messages.AgentSettings, messages.TurnDetection, messages.CallRecord),
     ),
+    (
+        "Calls that were, and are",
+        "Requests to the logs service, and their answers, told apart by `answer`.",
+        (
+            messages.ListCalls,
+            messages.GetCall,
+            messages.ExportCall,
+            messages.CallPage,
+            messages.CallTold,
+            messages.CallExported,
+            messages.LogsRefused,
+            messages.CallSummary,
+            messages.CallStory,
+            messages.SpokenLine,
+            messages.ToolUse,
+            messages.HoldSpan,
+            messages.Interruption,
+            messages.LegSpan,
+            messages.OwnerSpan,
+            messages.ModelDial,
+            messages.ModelTrouble,
+            messages.CallMove,
+            messages.Latencies,
+            messages.UsageShare,
+            messages.OtherLine,
+        ),
+    ),
     ("Beats and logs", "", (messages.Beat, messages.LogLine)),
 )
 
@@ -169,7 +203,7 @@ def _row(name: str, info: FieldInfo) -> str:
 
 def _type(annotation: Any) -> str:
     """A type as a reader of JSON would say it."""
-    if isinstance(annotation, types.UnionType):
+    if isinstance(annotation, types.UnionType) or get_origin(annotation) is Union:
         return " or ".join(_type(part) for part in get_args(annotation))
     if annotation is type(None):
         return "null"
@@ -177,6 +211,8 @@ def _type(annotation: Any) -> str:
     if choices and all(isinstance(choice, str) for choice in choices):
         return ", ".join(f"`{choice}`" for choice in choices)
     name = getattr(annotation, "__name__", str(annotation))
+    if name == "list" and choices and choices[0] is not str:
+        return f"list of {_type(choices[0])}"
     if name in ("list", "dict"):
         return "list of text" if name == "list" else "object"
     plain = {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}

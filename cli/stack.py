@@ -66,6 +66,8 @@ class Options:
     tools: bool = True
     #: The hold-music service, and the object store if none is configured.
     music: bool = True
+    #: The keeper of every call's story.
+    logs: bool = True
     #: Answer weather questions here, this slowly, instead of over the internet.
     weather_delay_ms: int | None = None
 
@@ -83,6 +85,7 @@ class Stack:
         #: The embedded object store, as settings of the music service; empty: there is none.
         self.object_store: dict[str, str] = {}
         self.music_health = ""
+        self.logs_health = ""
         #: Part -> what plays it, when it is not the real thing.
         self.simulated: dict[str, str] = {}
         self._progress = progress
@@ -101,6 +104,8 @@ class Stack:
     async def start(self) -> None:
         """Start everything in order.  Raises `ChildFailedError` with the remedy."""
         await self._broker()
+        if self.options.logs:
+            self.logs_health = await self._service("logs", dict(self.options.env))
         if self.options.music:
             await self._object_store()
         await self._model()

@@ -955,3 +955,349 @@ EVENTS: tuple[type[Event], ...] = (
     ModelFailed,
     CallEnded,
 )
+
+
+# --- logs.*: the record of a call ----------------------------------------------------------------
+
+CallState = Literal["ringing", "live", "ended"]
+
+
+class SpokenLine(Message):
+    """What one side said in one go, by the call's own clock."""
+
+    model_config = _example(
+        who="agent",
+        item="item_B",
+        ms=5200,
+        end_ms=7600,
+        text="We are open",
+        interrupted=True,
+        heard_ms=1340,
+        latency_ms=640,
+    )
+
+    who: Literal["caller", "agent"]
+    item: str
+    ms: Milliseconds = Field(description="when the voice began; when the words came, if unknown")
+    end_ms: Milliseconds | None = Field(default=None, description="when it was last heard")
+    text: Private = Field(default="", description="as far as it was heard; empty: no words known")
+    interrupted: bool = False
+    heard_ms: Milliseconds | None = Field(default=None, description="agent: how much was heard")
+    latency_ms: Milliseconds | None = Field(
+        default=None, description="agent: from pick-up (greeting) or the caller's last word"
+    )
+
+
+class ToolUse(Message):
+    """One function call of the model, with what it was given as the output."""
+
+    model_config = _example(
+        call_id="call_Ex1",
+        name="get_weather",
+        arguments='{"location": "Oslo"}',
+        output='{"temp": 7}',
+        called_ms=9000,
+        duration_ms=2140,
+    )
+
+    call_id: str
+    name: str
+    arguments: Private = ""
+    output: Private = ""
+    error: str = Field(default="", description="a short code; empty: it went well")
+    called_ms: Milliseconds | None = None
+    duration_ms: Milliseconds | None = Field(default=None, description="null: no answer yet")
+
+
+class HoldSpan(Message):
+    """One time of hold music."""
+
+    model_config = _example(
+        epoch=1, hold=1, track="bossa.mp3", source="store", from_ms=10200, to_ms=13400
+    )
+
+    epoch: Epoch
+    hold: Hold
+    track: str = ""
+    source: str = ""
+    fallback: str | None = None
+    from_ms: Milliseconds | None = None
+    to_ms: Milliseconds | None = None
+    reason: str = Field(default="", description="why it stopped")
+
+
+class Interruption(Message):
+    """The caller spoke over the agent."""
+
+    model_config = _example(ms=6540, item="item_B", heard_ms=1340, sent_ms=2800, text="We are open")
+
+    ms: Milliseconds
+    item: str
+    heard_ms: Milliseconds
+    sent_ms: Milliseconds
+    text: Private = ""
+
+
+class LegSpan(Message):
+    """One socket of the phone."""
+
+    model_config = _example(leg=1, gateway="gw-1", from_ms=900, to_ms=None)
+
+    leg: Leg
+    gateway: str = ""
+    from_ms: Milliseconds | None = None
+    to_ms: Milliseconds | None = Field(default=None, description="null: to the end, or still")
+    reason: str = Field(default="", description="why it was lost")
+
+
+class OwnerSpan(Message):
+    """One owner of the call: the first and the last line that it told."""
+
+    model_config = _example(epoch=1, from_ms=0, to_ms=61200)
+
+    epoch: Epoch
+    from_ms: Milliseconds
+    to_ms: Milliseconds
+
+
+class ModelDial(Message):
+    """One session of the model that became ready."""
+
+    model_config = _example(ms=310, model="gpt-realtime-2.1", voice="marin", dial_ms=310, attempt=1)
+
+    ms: Milliseconds
+    model: str
+    voice: str
+    dial_ms: Milliseconds
+    attempt: int
+
+
+class ModelTrouble(Message):
+    """One failure of the model, and what was done about it."""
+
+    model_config = _example(ms=4100, code="server_error", message="An error.", effect="retried")
+
+    ms: Milliseconds
+    code: str
+    message: str = ""
+    effect: str
+
+
+class CallMove(Message):
+    """A transfer, or keys pressed by either side."""
+
+    model_config = _example(ms=30100, what="transfer_failed", target="front desk", code="no-answer")
+
+    ms: Milliseconds
+    what: Literal["transfer_started", "transfer_failed", "digits_sent", "key_pressed"]
+    target: Private = Field(default="", description="whom, or which keys")
+    code: str = ""
+
+
+class OtherLine(Message):
+    """A line of a story that this version does not know, kept as it came."""
+
+    model_config = _example(ms=30100, epoch=1, name="brand_new", fields='{"a":1}')
+
+    ms: Milliseconds
+    epoch: Epoch
+    name: str
+    fields: Private = Field(description="its JSON, cut when long")
+
+
+class UsageShare(Message):
+    """What one model was used for, in sum."""
+
+    model_config = _example(
+        source="response",
+        model="gpt-realtime-2.1",
+        reports=4,
+        tokens={"audio_out": 560},
+        cost_usd=0.081,
+    )
+
+    source: str
+    model: str
+    reports: int = Field(ge=0)
+    tokens: Tokens = Tokens()
+    seconds: float = 0
+    cost_usd: float = 0
+    unpriced: int = Field(default=0, ge=0, description="reports with no known price")
+
+
+class Latencies(Message):
+    """How long the caller waited for the agent's voice."""
+
+    model_config = _example(
+        first_audio_ms=820, replies_ms=[640, 710], median_reply_ms=640, worst_reply_ms=710
+    )
+
+    first_audio_ms: Milliseconds | None = Field(default=None, description="from pick-up")
+    replies_ms: list[int] = Field(
+        default=[], description="from the end of the caller's speech, in order"
+    )
+    median_reply_ms: Milliseconds | None = Field(default=None, description="the lower middle")
+    worst_reply_ms: Milliseconds | None = None
+
+
+class CallSummary(Message):
+    """One call in a list."""
+
+    model_config = _example(
+        call=_CALL,
+        state="ended",
+        caller="+15557778888",
+        dialled="+15551230000",
+        direction="inbound",
+        agent="default",
+        offered_at=_AT,
+        started_at=_AT,
+        ended_at=_AT,
+        updated_at=_AT,
+        duration_ms=61200,
+        reason="caller_hung_up",
+        cost_usd=0.081,
+        lines=7,
+    )
+
+    call: CallId
+    state: CallState
+    caller: Private = ""
+    dialled: str = ""
+    direction: str = ""
+    agent: str = ""
+    offered_at: AwareDatetime = Field(description="or the first line, if the beginning is missing")
+    started_at: AwareDatetime | None = None
+    ended_at: AwareDatetime | None = None
+    updated_at: AwareDatetime = Field(description="of the last line")
+    duration_ms: Milliseconds = Field(default=0, description="from pick-up to the end, or so far")
+    reason: str = Field(default="", description="how it ended")
+    detail: str = ""
+    cost_usd: float = 0
+    lines: int = Field(default=0, ge=0, description="lines of the transcript")
+    tools_used: int = Field(default=0, ge=0)
+    interrupted: int = Field(default=0, ge=0, description="times")
+
+
+class CallStory(CallSummary):
+    """The whole record of one call.  `cut` counts, by part, what the limits left out."""
+
+    model_config = _example(
+        call=_CALL,
+        state="live",
+        caller="+15557778888",
+        dialled="+15551230000",
+        direction="inbound",
+        agent="default",
+        offered_at=_AT,
+        started_at=_AT,
+        updated_at=_AT,
+        transcript=[{"who": "caller", "text": "Where is my order?", "item": "item_A", "ms": 1200}],
+        lines=1,
+        events=9,
+    )
+
+    transcript: list[SpokenLine] = []
+    tools: list[ToolUse] = []
+    holds: list[HoldSpan] = []
+    interruptions: list[Interruption] = []
+    legs: list[LegSpan] = []
+    owners: list[OwnerSpan] = []
+    models: list[ModelDial] = []
+    failures: list[ModelTrouble] = []
+    moves: list[CallMove] = []
+    latencies: Latencies = Latencies()
+    tokens: Tokens = Tokens()
+    usage: list[UsageShare] = []
+    dropped_audio_ms: Milliseconds = 0
+    other: list[OtherLine] = []
+    events: int = Field(default=0, ge=0, description="lines of the story that were folded")
+    cut: dict[str, int] = {}
+
+
+class ListCalls(Message):
+    """`logs.list`: calls, newest first.  All filters together; `text` is looked for in what was
+    said and in tool calls.
+    """
+
+    model_config = _example(state="ended", agent="default", limit=50)
+
+    state: CallState | None = None
+    agent: str = Field(default="", max_length=64)
+    caller: Private = Field(default="", max_length=256, description="any part of the number")
+    since: AwareDatetime | None = Field(default=None, description="offered then or later")
+    until: AwareDatetime | None = Field(default=None, description="offered before")
+    text: Private = Field(default="", max_length=256, description="no matter the case")
+    limit: int = Field(default=50, ge=1, le=200)
+    cursor: str = Field(default="", max_length=256, description="of the page before")
+
+
+class GetCall(Message):
+    """`logs.call`: the whole record of one call."""
+
+    model_config = _example(call=_CALL)
+
+    call: CallId
+
+
+class ExportCall(Message):
+    """`logs.export`: the record as a file: JSON, or text as a person reads it."""
+
+    model_config = _example(call=_CALL, form="text")
+
+    call: CallId
+    form: Literal["json", "text"] = "json"
+
+
+class CallPage(Message):
+    """Answer to `ListCalls`.  A `cursor` leads to the next page, which may be the last and empty;
+    with `text`, a page may be short because the search went on for long enough.
+    """
+
+    model_config = _example(
+        answer="calls",
+        calls=[{"call": _CALL, "state": "live", "offered_at": _AT, "updated_at": _AT}],
+        cursor="",
+    )
+
+    answer: Literal["calls"] = "calls"
+    calls: list[CallSummary] = []
+    cursor: str = Field(default="", description="empty: this is the last page")
+
+
+class CallTold(Message):
+    """Answer to `GetCall`."""
+
+    model_config = _example(
+        answer="call",
+        story={"call": _CALL, "state": "live", "offered_at": _AT, "updated_at": _AT},
+    )
+
+    answer: Literal["call"] = "call"
+    story: CallStory
+
+
+class CallExported(Message):
+    """Answer to `ExportCall`."""
+
+    model_config = _example(answer="export", form="text", text="Call CA01 …")
+
+    answer: Literal["export"] = "export"
+    form: Literal["json", "text"]
+    text: Private
+
+
+class LogsRefused(Message):
+    """Answer to any request of `logs.*` that cannot be met.  `unavailable`: ask again later."""
+
+    model_config = _example(answer="refused", code="unknown_call", message="no record of this call")
+
+    answer: Literal["refused"] = "refused"
+    code: Literal["unknown_call", "invalid", "unavailable", "failed"]
+    message: str = ""
+
+
+LogsAnswer = Annotated[
+    CallPage | CallTold | CallExported | LogsRefused, Field(discriminator="answer")
+]
+LOGS_ANSWER: TypeAdapter[CallPage | CallTold | CallExported | LogsRefused] = TypeAdapter(LogsAnswer)

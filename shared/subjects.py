@@ -25,6 +25,14 @@ HOLD_STATUS: Final = "holdmusic.status"
 HOLD_FILES: Final = "holdmusic.files"
 MUSICIANS: Final = "holdmusic"
 
+#: One instance of the logs service (queue group `KEEPERS`) answers about calls; all of them share
+#: what the stream's consumer delivers.
+LOGS_LIST: Final = "logs.list"
+LOGS_CALL: Final = "logs.call"
+LOGS_EXPORT: Final = "logs.export"
+LOGS_DELIVERY: Final = "logs.delivery"
+KEEPERS: Final = "logs"
+
 #: What observers and JetStream subscribe to.
 ALL_EVENTS: Final = "call.*.event.>"
 ALL_BEATS: Final = "session.*.beat"
@@ -38,6 +46,8 @@ EVENTS_STREAM: Final = "EVENTS"
 AGENTS_BUCKET: Final = "agents"
 CALLS_BUCKET: Final = "calls"
 TOKENS_BUCKET: Final = "stream_tokens"
+RECORDS_BUCKET: Final = "records"
+RECORDS_CONSUMER: Final = "logs"
 
 
 class UnsafeTokenError(ValueError):

@@ -9,6 +9,7 @@ from cli import messages_page
 from cli.stack import Surroundings
 from services.gateway.settings import GatewaySettings
 from services.holdmusic.settings import HoldMusicSettings
+from services.logs.settings import LogsSettings
 from services.session.settings import SessionSettings
 from services.tools.settings import ToolsSettings
 from shared import messages, subjects
@@ -17,7 +18,14 @@ pytestmark = pytest.mark.contract
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 #: The services last: they know the defaults.
-SETTINGS = (Surroundings, GatewaySettings, HoldMusicSettings, SessionSettings, ToolsSettings)
+SETTINGS = (
+    Surroundings,
+    GatewaySettings,
+    HoldMusicSettings,
+    LogsSettings,
+    SessionSettings,
+    ToolsSettings,
+)
 
 
 def test_the_page_of_messages_is_what_the_contract_says() -> None:

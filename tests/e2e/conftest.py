@@ -120,7 +120,7 @@ async def house(
                 **(env or {}),
             },
             any_ports=True,
-            **{"tools": False, "music": False, **parts},
+            **{"tools": False, "music": False, "logs": False, **parts},
         )
         async with Stack(options) as stack:
             bus = Client()

@@ -1,0 +1,6 @@
+"""`python -m services.logs`."""
+
+from services.logs.app import run
+
+if __name__ == "__main__":
+    run()
