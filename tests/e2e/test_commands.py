@@ -88,7 +88,7 @@ async def test_up_can_be_called_from_another_terminal_and_stops_in_order(
     tmp_path: pathlib.Path,
 ) -> None:
     async with up(tmp_path) as process:
-        assert "SIMULATED" in (tmp_path / "up.log").read_text()
+        await eventually(lambda: "SIMULATED" in (tmp_path / "up.log").read_text())
         code, text = await run(tmp_path, "agents", "list")
         assert code == 0
         assert "default" in text
