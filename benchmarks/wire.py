@@ -6,6 +6,7 @@ connection.  A client masks with a key of zeros, which the standard allows and w
 payload as it is.
 """
 
+import abc
 import asyncio
 import base64
 import hashlib
@@ -109,9 +110,9 @@ class Peer(asyncio.Protocol):
     def closed(self, why: str) -> None:
         """The connection is over; called once."""
 
+    @abc.abstractmethod
     def upgrade(self, head: bytes) -> None:
         """The peer's half of the HTTP upgrade is complete.  Raises `WireError`."""
-        raise NotImplementedError
 
     # --- for the owner ----------------------------------------------------------------------
 

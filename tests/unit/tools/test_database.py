@@ -55,7 +55,7 @@ async def insert_half(database: Database, secret: str) -> None:
 def test_urls_get_the_driver_that_works() -> None:
     for given, wanted in {
         "sqlite:///a/b.db": "sqlite+aiosqlite:///a/b.db",
-        "sqlite+aiosqlite:////tmp/b.db": "sqlite+aiosqlite:////tmp/b.db",
+        "sqlite+aiosqlite:////data/b.db": "sqlite+aiosqlite:////data/b.db",
         "postgres://u:p@h:1/d": "postgresql+asyncpg://u:p@h:1/d",
         "postgresql://h/d?sslmode=require&channel_binding=require": (
             "postgresql+asyncpg://h/d?ssl=require"
