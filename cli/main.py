@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from cli import agents, calling, doctor as examiner, here, tracks
+from cli import agents, calling, doctor as examiner, here, logs, tracks
 from cli.processes import Child, ChildFailedError
 from cli.screen import console, errors, fail
 from cli.stack import Options, Stack, Surroundings
@@ -28,6 +28,7 @@ app = typer.Typer(
 )
 app.add_typer(agents.app, name="agents")
 app.add_typer(tracks.app, name="tracks")
+app.command("logs")(logs.logs)
 
 SIMULATORS = pathlib.Path(__file__).parent.parent / "simulators"
 DEMO = SIMULATORS / "scenarios" / "demo.json"
@@ -129,7 +130,7 @@ def _screen(stack: Stack) -> Panel:
     table.add_row("logs", str(stack.options.data / "logs"))
     table.add_row("", "")
     table.add_row("call it", "switchboard call        (in another terminal)")
-    table.add_row("watch", f"nats -s {stack.nats_url} sub 'call.*.event.>'")
+    table.add_row("watch", "switchboard logs --follow")
     table.add_row("stop", "Ctrl-C")
     return Panel(table, title="Switchboard is up", expand=False)
 

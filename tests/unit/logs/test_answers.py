@@ -8,6 +8,7 @@ import pytest
 
 from services.logs.answers import Answers
 from services.logs.index import BadCursorError, decode_cursor
+from services.logs.recorder import Recorder
 from services.logs.records import PREFIX, Records
 from services.logs.settings import LogsSettings
 from services.logs.telling import summary
@@ -27,7 +28,7 @@ from shared.messages import (
 from tests.helpers import eventually
 from tests.unit.logs.conftest import SettingsOf, answering, ask
 from tests.unit.logs.stories import CALL, Line, ended, line, offered, whole
-from tests.unit.logs.test_recorder import LIMIT_BYTES, Recorder
+from tests.unit.logs.test_recorder import LIMIT_BYTES
 
 pytestmark = pytest.mark.e2e
 

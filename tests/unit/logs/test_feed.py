@@ -84,9 +84,10 @@ async def test_lines_that_got_lost_on_the_way_are_asked_for_again(
         told += await take(feed, 40)
         # The last of all: only a heartbeat tells.
         await publish(line_in, CALL, digits(50, 51))
-        subscription = feed._reader._subscription
-        await eventually(lambda: subscription.pending_msgs)
-        await subscription.next_msg(timeout=5)
+        again = feed._reader._subscription
+        assert again is not None
+        await eventually(lambda: again.pending_msgs)
+        await again.next_msg(timeout=5)
         told += await take(feed, 1)
     assert [one.fields["ms"] for one in told] == list(range(51))
 
