@@ -87,7 +87,7 @@ class Frames:
         return out
 
 
-class Peer(asyncio.Protocol):
+class Peer(asyncio.Protocol, abc.ABC):
     """One connection.  Override `opened`, `text` and `closed`."""
 
     #: Clients mask what they send.
