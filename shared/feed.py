@@ -76,6 +76,8 @@ class Reader:
         #: Of the stream: read last; of the consumer: delivered last.
         self.sequence = 0
         self._delivered = 0
+        #: How often the stream was found made anew: what was read before is not in it.
+        self.remade = 0
         #: Set with the last message that was there when reading began (or at once, without one).
         self.caught_up = asyncio.Event()
 
@@ -147,7 +149,8 @@ class Reader:
             self.sequence = state.last_seq  # from here on, also when this very try fails
             self._start = "all"
         if self.sequence > state.last_seq:
-            self.sequence = 0  # the stream was made anew
+            self.sequence = 0
+            self.remade += 1
         inbox = self._client.new_inbox()
         self._subscription = await self._client.subscribe(inbox)
         self._delivered = 0

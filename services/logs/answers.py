@@ -108,7 +108,11 @@ class Answers:
         async with self._records.summaries() as reader:
             if reader.caught_up.is_set():
                 self.ready.set()  # none yet
+            remade = reader.remade
             async for message in reader:
+                if reader.remade != remade:  # the broker has lost its disk
+                    remade = reader.remade
+                    self.index.clear()
                 call, told = summary_of(message)
                 if told is None:
                     self.index.drop(call)

@@ -46,6 +46,11 @@ class Index:
             bisect.insort(self._order, (new.offered_at, new.call))
         self._found[new.call] = (revision, new)
 
+    def clear(self) -> None:
+        """All records are gone."""
+        self._found.clear()
+        self._order.clear()
+
     def drop(self, call: str) -> None:
         """The record is gone."""
         old = self._found.pop(call, None)

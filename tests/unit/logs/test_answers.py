@@ -9,7 +9,7 @@ import pytest
 from services.logs.answers import Answers
 from services.logs.index import BadCursorError, decode_cursor
 from services.logs.recorder import Recorder
-from services.logs.records import PREFIX, Records
+from services.logs.records import PREFIX, STREAM, Records
 from services.logs.settings import LogsSettings
 from services.logs.telling import summary
 from shared import subjects
@@ -195,6 +195,17 @@ async def test_a_record_that_no_version_of_ours_wrote_is_unknown(
     answer = await ask(line_in, subjects.LOGS_CALL, GetCall(call=CALL))
     assert answer.code == "unknown_call"
     assert len(answers.index) >= 12
+
+
+async def test_a_broker_that_lost_its_records_has_none_in_the_list(
+    line_in: Bus, settings: LogsSettings, answers: Answers
+) -> None:
+    records = Records(line_in, settings)
+    await line_in.js.delete_stream(STREAM)
+    await records.provision()
+    await put(records, name_of(20), lines_of(20))
+    await eventually(lambda: len(answers.index) == 1, 20)
+    assert await listed(line_in) == [20]
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "8J+YgA", "MjAyNi0xMS0yMlQxMDowMDowMCBDQQ"])
