@@ -79,6 +79,8 @@ class Rules:
         #: A response failed or was refused: it may be asked for again.
         self.failed = False
         self.caller_speaks = False
+        #: Voice detection will start a response.
+        self.answer_due = False
         #: The phone was asked to move.
         self.moving = False
         self.hold: int | None = None
@@ -123,11 +125,12 @@ class Rules:
     def _turns_before(self, event: PhoneEvent | ModelEvent) -> None:
         match event:
             case events.SpeechStarted():
-                self.caller_speaks = True
+                self.caller_speaks, self.answer_due = True, False
             case events.SpeechStopped():
-                self.caller_speaks = False
+                self.caller_speaks, self.answer_due = False, True
             case events.ResponseStarted(response, purpose):
                 self.running = response
+                self.answer_due = False
                 if purpose:
                     self.fresh -= self.asked_about
             case events.ResponseFinished(response, status):
@@ -144,7 +147,7 @@ class Rules:
         self.known_calls.clear()
         self.outputs.clear()
         self.running = None
-        self.failed = self.caller_speaks = False
+        self.failed = self.caller_speaks = self.answer_due = False
         self.created = None
         self.received.clear()
         self.cut.clear()
@@ -219,8 +222,9 @@ class Rules:
         pending = set(self.dispatched) - self.answered
         if any(TOOLS[self.dispatched[call_id]].hold_music for call_id in pending):
             return True
-        speaks = self.running is not None or self.created is not None or self.failed
-        return self.socket != "updated" or speaks
+        if self.answer_due or self.running is not None or self.created is not None:
+            return True
+        return self.socket != "updated" or self.failed
 
     def _errand(self, action: Action, now: float) -> None:  # noqa: C901 - a case an action
         match action:
