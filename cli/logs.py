@@ -9,6 +9,7 @@ import nats.errors
 import typer
 from nats.aio.client import Client
 from pydantic import ValidationError
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -36,6 +37,9 @@ ANSWER_S: Final = 5.0
 PAGE_MAX: Final = 200
 #: Enough of a call's id to tell its lines from those of others.
 SHORT_ID: Final = 8
+
+#: A narrow terminal breaks a row in two; a pipe gets it whole.
+TABLE_COLUMNS: Final = 140
 
 STATES: Final = {"ringing": "yellow", "live": "green", "ended": "dim"}
 
@@ -131,13 +135,20 @@ async def _list(client: Client, *, as_json: bool, limit: int) -> None:
     elif not calls:
         console.print("no calls yet; place one: switchboard call")
     else:
-        console.print(_table(calls))
+        _wide().print(_table(calls))
         if cursor:
             errors.print("[dim]there are more: --limit[/]")
 
 
+def _wide() -> Console:
+    """A console that cuts nothing of the list."""
+    return Console(
+        highlight=False, soft_wrap=True, width=max(console.width, TABLE_COLUMNS), file=console.file
+    )
+
+
 def _table(calls: list[CallSummary]) -> Table:
-    table = Table(box=None, padding=(0, 2), show_edge=False)
+    table = Table(box=None, padding=(0, 1), show_edge=False)
     for name in ("when", "call", "state", "from", "agent", "duration", "lines", "tools", "cost"):
         figure = name in ("duration", "lines", "tools", "cost")
         table.add_column(name, justify="right" if figure else "left", no_wrap=name == "call")

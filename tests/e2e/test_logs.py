@@ -84,7 +84,7 @@ async def test_a_call_is_recorded_and_told_by_the_command(
     assert story.cut == {}
 
     here, call = house.stack.nats_url, phone.identity.call_sid
-    code, text = await run(tmp_path, "logs", NATS_URL=here)
+    code, text = await run(tmp_path, "logs", NATS_URL=here, COLUMNS="60")
     assert code == 0, text
     assert call in text
     assert "caller_hung_up" in text
