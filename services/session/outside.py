@@ -19,6 +19,8 @@ from shared.messages import CallRecord, MusicStarted, ToolContext, ToolRequest
 
 log = logging.getLogger(__name__)
 
+#: A tool that gives up at its deadline says so in its own words: they may be a moment on the way.
+ANSWER_GRACE_S: Final = 0.25
 #: The music service answers within a second, whatever its store does.
 MUSIC_TIMEOUT_S: Final = 2.0
 #: NATS micro services tell errors in headers: a short code, and a sentence.
@@ -95,7 +97,9 @@ class Outside:
         """(output, ""), or (a sentence, an error's code)."""
         try:
             answer = await self._bus.request_message(
-                subjects.tool(request.name), request, timeout_s=request.deadline_ms / 1000
+                subjects.tool(request.name),
+                request,
+                timeout_s=request.deadline_ms / 1000 + ANSWER_GRACE_S,
             )
         except NoResponderError:
             return "The tool is not available now.", "unavailable"
