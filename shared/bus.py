@@ -329,8 +329,8 @@ class Bus:
             await asyncio.wait([self._flushing], timeout=CLOSE_TIMEOUT_S)
         with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
             await self.client.flush(timeout=1)
-        # In an outage nats-py writes what is pending into the broken socket, and says so; asyncio of
-        # Python 3.12 and later then raises a TypeError of its own.
+        # In an outage nats-py writes what is pending into the broken socket, and says so; asyncio
+        # of Python 3.12 and later then raises a TypeError of its own.
         with contextlib.suppress(nats.errors.Error, OSError, TypeError, RuntimeError):
             await self.client.close()
 

@@ -125,6 +125,7 @@ async def test_up_can_be_called_from_another_terminal_and_stops_in_order(
         "tools",
         "model-simulator",
         "object-store",
+        "logs",
         "nats-server",
     ]
 
