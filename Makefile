@@ -3,7 +3,7 @@
 #   make demo    a call, end to end, with no account: about a minute
 #   make test    all tests that this machine can run
 #   make check   format, lint, types, import rules
-#   make bench   CPU, latency and memory against a bare relay: about five minutes, on a quiet machine
+#   make bench   CPU, latency and memory against a bare relay: about four minutes, on a quiet machine
 #   make docs    rewrite docs/messages.md from the code
 
 PYTHON ?= python3
