@@ -26,7 +26,9 @@ TALK = Script.model_validate(
         "turns": [{"hear": "Thank you.", "say": "It is a pleasure to talk to you."}],
     }
 )
-SHORT = Script.model_validate({"name": "short", "greeting": {"say": "Hi!", "audio_ms": 200}})
+SHORT = Script.model_validate(
+    {"name": "short", "greeting": {"say": "Hi!", "audio_ms": 200}, "think_ms": 0}
+)
 
 
 async def test_twenty_calls_at_once_do_not_disturb_each_other(build: HouseOf) -> None:

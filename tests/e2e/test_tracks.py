@@ -47,6 +47,7 @@ async def stack(data: pathlib.Path) -> AsyncIterator[Stack]:
         any_ports=True,
         simulate=True,
         tools=False,
+        logs=False,
     )
     async with Stack(options) as one:
         yield one

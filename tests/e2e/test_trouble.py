@@ -4,11 +4,27 @@ import pytest
 
 from simulators.openai_realtime import Faults, Script
 from simulators.phone import OutcomeKind
-from tests.e2e.conftest import HouseOf
-from tests.e2e.test_call import LONG_ANSWER, SCRIPT, acme
+from tests.e2e.conftest import House, HouseOf
 from tests.helpers import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+
+
+ANSWER = "We are open from nine to five."
+SCRIPT = Script.model_validate(
+    {
+        "name": "acme",
+        "greeting": {"say": "Hello, you have reached Acme."},
+        "turns": [{"hear": "When are you open?", "say": ANSWER}],
+    }
+)
+
+
+async def acme(build: HouseOf, **options: object) -> House:
+    """A house whose default agent follows SCRIPT."""
+    house = await build(scripts={"acme": SCRIPT}, **options)
+    await house.agent(id="default", model="acme")
+    return house
 
 
 async def test_a_model_that_refuses_us_lets_the_caller_hear_an_apology(build: HouseOf) -> None:
@@ -63,7 +79,7 @@ async def test_a_model_socket_that_drops_is_replaced_and_told_what_was_said(
     created = [event["item"] for event in second.received if event["type"].endswith("item.create")]
     texts = [item["content"][0]["text"] for item in created]
     assert SCRIPT.greeting.say in texts
-    assert LONG_ANSWER in texts
+    assert ANSWER in texts
     greetings = [
         event
         for event in second.received
@@ -117,7 +133,7 @@ async def test_a_phone_that_loses_its_socket_comes_back_to_the_same_conversation
     assert len(house.model.connections) == 1
     assert ended.reason == "caller_hung_up"
     said = [line.text for line in house.told(phone, "transcript")]  # type: ignore[attr-defined]
-    assert said == [SCRIPT.greeting.say, "When are you open?", LONG_ANSWER]
+    assert said == [SCRIPT.greeting.say, "When are you open?", ANSWER]
 
 
 async def test_a_call_whose_only_gateway_dies_is_let_go(build: HouseOf) -> None:
@@ -149,9 +165,7 @@ async def test_a_caller_whose_session_worker_dies_is_not_left_in_silence(build: 
 
 
 async def test_garbage_from_the_model_is_survived(build: HouseOf) -> None:
-    script = Script.model_validate({**SCRIPT.model_dump(), "name": "acme"})
-    house = await build(scripts={"acme": script})
-    await house.agent(id="default", model="acme")
+    house = await acme(build)
     async with house.phone() as phone:
         await phone.dial()
         await phone.wait_agent_speaking()

@@ -254,7 +254,7 @@ def event_of(watched: Watched, kind: str, what: Any) -> PhoneEvent | ModelEvent:
             return events.ModelClosed(what, "closed")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     st.sampled_from([None, "Greet."]),
     st.booleans(),
@@ -287,7 +287,7 @@ def test_no_order_of_events_breaks_a_rule_and_every_call_ends(
     watched.wait(100.0)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.booleans(), st.lists(TALK, min_size=5, max_size=60))
 def test_a_conversation_in_any_order_breaks_no_rule(
     greeted: bool, steps: list[tuple[str, Any]]
