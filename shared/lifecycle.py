@@ -24,8 +24,6 @@ from shared.settings import ServiceSettings
 
 log = logging.getLogger(__name__)
 
-#: How long a stop may take beyond DRAIN_S before it is a hang.
-STOP_GRACE_S: Final = 10.0
 #: How long the start waits for NATS, which is often started at the same moment.
 START_TIMEOUT_S: Final = 30.0
 

@@ -36,7 +36,6 @@ KEEPERS: Final = "logs"
 #: What observers and JetStream subscribe to.
 ALL_EVENTS: Final = "call.*.event.>"
 ALL_BEATS: Final = "session.*.beat"
-ALL_LOGS: Final = "log.>"
 
 #: What every hold-music instance subscribes to, once for all calls.
 ALL_HOLD_STOPS: Final = "call.*.hold.*.stop"

@@ -28,7 +28,7 @@ NUMBER: Final = re.compile(r"\+[1-9][0-9]{1,14}")
 SIP_URI: Final = re.compile(r"sips?:[^\s@<>\"]{1,64}@[A-Za-z0-9.-]+(:[0-9]{1,5})?(;[^\s<>\"?]*)?")
 
 #: Calls that ended like this ended through our fault, so the caller hears a word.
-SORRY_REASONS: Final = frozenset({"model_unavailable", "failed", "worker_lost"})
+SORRY_REASONS: Final = frozenset({"model_unavailable", "failed", "worker_lost", "worker_stopped"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,6 +164,19 @@ async def test_a_caller_whose_session_worker_dies_is_not_left_in_silence(build: 
     assert phone.outcome.kind is OutcomeKind.COMPLETED_BY_SERVER
 
 
+async def test_a_caller_whose_worker_is_stopped_for_good_hears_a_word(build: HouseOf) -> None:
+    """`DRAIN_S` is over and nobody else can take the call: it ends politely."""
+    house = await acme(build)
+    async with house.phone() as phone:
+        await phone.dial()
+        await phone.wait_agent_turn()
+        await house.stack.child("session").stop()
+        await phone.wait_ended()
+        ended = await house.ended(phone)
+    assert ended.reason == "worker_stopped"
+    assert any("sorry" in text.lower() for text in phone.heard_say)
+
+
 async def test_garbage_from_the_model_is_survived(build: HouseOf) -> None:
     house = await acme(build)
     async with house.phone() as phone:
